@@ -1,0 +1,190 @@
+//! The contract of a driver: one completion-shaped face for five ways to do I/O, and the only place
+//! above the drivers themselves that names them.
+//!
+//! Does not know connections, framing or Python.
+//!
+//! ```text
+//!            attach / submit / send / detach                      Sink::complete
+//!   above  ------------------------------------->  Driver  ------------------------->  above
+//!            (allowed at any time, also from             (only from inside `wait`)
+//!             inside a completion)
+//! ```
+//!
+//! Every method takes `&self` and a driver keeps no borrow over a call into the sink: what a
+//! completion sets off may submit, send, attach and detach freely. Only `wait` must not be nested.
+//!
+//! All of it belongs to one thread at a time; [`Waker`] alone may be used from any thread.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::buffer::SendQueue;
+use crate::op::{Completion, Op, Role, Token};
+use crate::sys;
+
+pub mod epoll;
+pub mod poll;
+pub mod readiness;
+pub mod select;
+pub mod sigio;
+pub mod uring;
+
+/// Takes completions, and knows how to let others run while the driver blocks.
+pub trait Sink {
+    /// Runs `block`, the call that sleeps in the kernel. An interpreter lets go of its lock around it.
+    /// Nothing else of the driver may be touched until it returns.
+    fn park(&mut self, block: &mut dyn FnMut()) {
+        block();
+    }
+
+    /// One operation of `token` completed. The token is attached, in this generation.
+    fn complete(&mut self, token: Token, completion: Completion<'_>);
+}
+
+/// What became of a send.
+#[derive(Debug)]
+pub enum Sent {
+    /// The socket took this many bytes, at least one. The queue is still the caller's, not advanced.
+    Done(usize),
+    /// The driver took the queue, leaving an empty one: [`Completion::Sent`] brings it back.
+    Pending,
+    /// The socket refused. The queue is still the caller's.
+    Failed(io::Error),
+}
+
+/// What is to become of a descriptor that is detached.
+#[derive(Debug)]
+pub enum Fate {
+    /// Its owner keeps it and may close it as soon as the call returns.
+    Keep,
+    /// The driver closes it, in order after the work that it already gave to the kernel.
+    Close(OwnedFd),
+}
+
+/// What a back end can do, and where it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// The kernel reports completions; else they are made from readiness.
+    pub native_completions: bool,
+    /// The cost of a turn does not grow with the number of idle descriptors.
+    pub scales: bool,
+    /// Descriptors must be below this number.
+    pub descriptor_limit: Option<RawFd>,
+    /// A send returns `Done` where the socket has room; else it is always `Pending`.
+    pub sends_at_once: bool,
+}
+
+/// The contract. See the head of this file for threads and re-entrance.
+pub trait Driver {
+    /// What this back end can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Puts `fd` (non-blocking) under the driver's eyes. The caller goes on owning it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` with a text that names the limit when the descriptor is too large for the back end;
+    /// `EPERM` for a kind of file that the back end can not watch.
+    fn attach(&self, fd: RawFd, role: Role) -> io::Result<Token>;
+
+    /// Ends every operation of `token` and forgets it. No completion of it is delivered afterwards;
+    /// a queue in flight is dropped once the kernel has let go of it. Unknown tokens are ignored.
+    fn detach(&self, token: Token, fate: Fate);
+
+    /// Queues work. See [`Op`] for what each completes with. A second submission of an operation
+    /// that is in progress changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for a token that is not attached; what the kernel says to a `Watch`; the immediate
+    /// failure of a `Connect` comes as a completion.
+    fn submit(&self, token: Token, op: Op) -> io::Result<()>;
+
+    /// Sends from the front of `queue`, which must not be empty. One send may be pending for each
+    /// token: with one pending the caller waits for its completion before it sends again.
+    fn send(&self, token: Token, queue: &mut SendQueue) -> Sent;
+
+    /// Submits what is queued, waits at most `timeout` (`None`: until something happens) and hands
+    /// every completion to `sink`. Returns after a signal or a wake-up without any.
+    ///
+    /// # Errors
+    ///
+    /// Only what leaves the driver unusable.
+    fn wait(&self, timeout: Option<Duration>, sink: &mut dyn Sink) -> io::Result<()>;
+
+    /// A handle that ends a `wait` from any thread.
+    fn waker(&self) -> Waker;
+}
+
+/// Ends a `wait` from any thread, at most one system call for any number of wakes in a turn.
+#[derive(Clone)]
+pub struct Waker {
+    pub(crate) event: Arc<sys::Event>,
+}
+
+impl Waker {
+    /// Makes the current or next `wait` return.
+    pub fn wake(&self) {
+        self.event.raise();
+    }
+}
+
+/// The five back ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Backend {
+    /// Native completions.
+    IoUring,
+    /// Readiness, edge-triggered.
+    Epoll,
+    /// Readiness, level-triggered, any descriptor number.
+    Poll,
+    /// Readiness, level-triggered, descriptors below `FD_SETSIZE`.
+    Select,
+    /// Readiness announced by real-time signals.
+    Sigio,
+}
+
+impl Backend {
+    /// All of them, in order of preference.
+    pub const ALL: [Self; 5] = [Self::IoUring, Self::Epoll, Self::Poll, Self::Select, Self::Sigio];
+
+    /// The name that users write.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+            Self::Poll => "poll",
+            Self::Select => "select",
+            Self::Sigio => "sigio",
+        }
+    }
+
+    /// The back end of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|backend| backend.name() == name)
+    }
+
+    /// Makes a driver of this kind.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says when it does not allow it, for example `EPERM` for io_uring under seccomp.
+    pub fn open(self) -> io::Result<Box<dyn Driver>> {
+        Ok(match self {
+            Self::IoUring => Box::new(uring::Uring::new()?),
+            Self::Epoll => Box::new(readiness::Readiness::new(epoll::Epoll::new()?)?),
+            Self::Poll => Box::new(readiness::Readiness::new(poll::Poll::new()?)?),
+            Self::Select => Box::new(readiness::Readiness::new(select::Select::new()?)?),
+            Self::Sigio => Box::new(readiness::Readiness::new(sigio::Sigio::new()?)?),
+        })
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

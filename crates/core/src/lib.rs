@@ -1,0 +1,15 @@
+//! Asynchronous TCP on Linux, without Python.
+//!
+//! ```text
+//!   reactor   one turn of the loop          frame    bytes to frames, sans I/O
+//!   conn      one connection                timer    what is due when
+//!   driver    five ways to do I/O           buffer   memory that waits to be sent
+//!   op        their vocabulary              sys      every system call
+//! ```
+//!
+//! Dependencies point down this picture only.
+
+pub mod buffer;
+pub mod driver;
+pub mod op;
+pub mod sys;
