@@ -20,6 +20,8 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 BACKENDS = ("io_uring", "epoll", "poll", "select", "sigio")
 STOCK_LOOP: type[asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
@@ -63,18 +65,19 @@ def maker(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:
     """
     if choice.loop == "asyncio":
         return STOCK_LOOP
-    module = importlib.import_module(choice.loop)
+    module: Any = importlib.import_module(choice.loop)
     if choice.loop == "wireway":
-        return lambda: module.new_event_loop(backend=choice.backend)  # type: ignore[no-any-return]
-    return module.new_event_loop  # type: ignore[no-any-return]
+        return partial(module.new_event_loop, backend=choice.backend)
+    make: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return make
 
 
 def install() -> None:
     """Put `ACTIVE` wherever asyncio keeps its default loop. Call it before any test module is imported."""
-    policy = asyncio.unix_events._UnixDefaultEventLoopPolicy  # type: ignore[attr-defined]
+    policy: Any = asyncio.unix_events._UnixDefaultEventLoopPolicy  # type: ignore[attr-defined]
     policy._loop_factory = ACTIVE
     if hasattr(asyncio, "EventLoop"):
-        asyncio.EventLoop = ACTIVE  # type: ignore[misc,assignment]
+        vars(asyncio)["EventLoop"] = ACTIVE
 
 
 def probe(choice: LoopChoice) -> str | None:

@@ -38,10 +38,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=3, help="processes at a time (default 3: most tests wait)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a test may take (default 60)")
     parser.add_argument("--only", metavar="PATTERN", help="shell pattern, or a part of the name")
-    parser.add_argument("--rerun", action="store_true", help="run what failed once more, alone; what passes then is named")
+    parser.add_argument(
+        "--rerun", action="store_true", help="run what failed once more, alone; what passes then is named"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the tests and stop")
     parser.add_argument("--write", action="store_true", help=f"put the rows into {DOCS.name}")
-    parser.add_argument("--verbose", action="store_true", help="a line for each test, and the output of those that pass")
+    parser.add_argument(
+        "--verbose", action="store_true", help="a line for each test, and the output of those that pass"
+    )
     return parser.parse_args(argv)
 
 
@@ -89,7 +93,11 @@ def summary(rows: list[Row]) -> int:
             f"mixins {row.passed['mixins']}/{row.total['mixins']}, modules {row.passed['modules']}/{row.total['modules']}, "
             f"{row.skipped} skipped by CPython, {len(row.excepted)} excepted, {len(row.failed)} failed"
         )
-        for title, outcomes in (("excepted", row.excepted), ("excepted, yet passed", row.needless), ("FAILED", row.failed)):
+        for title, outcomes in (
+            ("excepted", row.excepted),
+            ("excepted, yet passed", row.needless),
+            ("FAILED", row.failed),
+        ):
             for outcome in outcomes:
                 print(f"  {title}: {outcome.case.name}" + (f" ({outcome.status})" if outcome.bad else ""))
     passed = sum(sum(row.passed.values()) for row in rows)
