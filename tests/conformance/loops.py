@@ -74,7 +74,7 @@ def maker(choice: LoopChoice) -> Callable[[], asyncio.AbstractEventLoop]:
 
 def install() -> None:
     """Put `ACTIVE` wherever asyncio keeps its default loop. Call it before any test module is imported."""
-    policy: Any = asyncio.unix_events._UnixDefaultEventLoopPolicy  # type: ignore[attr-defined]
+    policy: Any = asyncio.unix_events._UnixDefaultEventLoopPolicy
     policy._loop_factory = ACTIVE
     if hasattr(asyncio, "EventLoop"):
         vars(asyncio)["EventLoop"] = ACTIVE
