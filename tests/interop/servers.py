@@ -105,7 +105,7 @@ class Program:
             on_line(line)
             if self.ready in line:
                 return
-        raise RuntimeError(f"{self.process.args} ended with {self.process.wait()} before it was ready\n{''.join(seen)}")
+        raise RuntimeError(f"{self.command()[0]} ended with {self.process.wait()} before it was ready\n{''.join(seen)}")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the program and wait for it; one that does not go in 10 seconds is killed with its children."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,7 +60,7 @@ async def answer(stream: Any) -> None:
 async def serving(wrap: Callable[[Any], Any] = lambda listener: listener) -> AsyncIterator[int]:
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    async with anyio.create_task_group() as group:
+    async with listener, anyio.create_task_group() as group:
         group.start_soon(wrap(listener).serve, answer)
         yield port
         group.cancel_scope.cancel()
@@ -147,9 +149,6 @@ def test_threads_processes_and_portals(start: Start) -> None:
 
 
 def test_unix_streams_pass_descriptors_and_signals_arrive(start: Start, tmp_path: Path) -> None:
-    import os
-    import signal
-
     async def main() -> None:
         listener = await anyio.create_unix_listener(tmp_path / "anyio.sock")
         secret = tmp_path / "secret"
@@ -160,7 +159,7 @@ def test_unix_streams_pass_descriptors_and_signals_arrive(start: Start, tmp_path
                 with secret.open() as file:
                     await stream.send_fds(b"take", [file])
 
-        async with anyio.create_task_group() as group:
+        async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, serve)
             for _ in range(50):
                 async with await anyio.connect_unix(tmp_path / "anyio.sock") as stream:

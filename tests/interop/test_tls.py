@@ -134,9 +134,7 @@ def test_start_tls_upgrades_both_sides_after_plain_text(run: Run, certificates: 
 
 def test_handshakes_that_never_finish_time_out_and_others_pass(run: Run, certificates: Certificates) -> None:
     async def main() -> None:
-        server = await asyncio.start_server(
-            echo, "127.0.0.1", 0, ssl=certificates.server(), ssl_handshake_timeout=0.3
-        )
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=certificates.server(), ssl_handshake_timeout=0.3)
         async with server:
             loop = asyncio.get_running_loop()
             silent = [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(10)]
