@@ -97,7 +97,7 @@ def serving(uvicorn_loop: tuple[list[str], dict[str, str]]) -> Callable[..., Any
     return serving
 
 
-def test_six_hundred_requests_and_big_bodies(run: Run, serving: Any, backend: str) -> None:
+def test_three_hundred_requests_and_big_bodies(run: Run, serving: Any, backend: str) -> None:
     async def main() -> None:
         limits = httpx.Limits(max_connections=40)
         async with serving() as (_, url), httpx.AsyncClient(base_url=url, limits=limits, timeout=30) as client:
@@ -106,7 +106,7 @@ def test_six_hundred_requests_and_big_bodies(run: Run, serving: Any, backend: st
                 answer = (await client.post("/echo", json={"number": number, "pad": "é" * (number * 7)})).json()
                 assert answer["body"] == {"number": number, "pad": "é" * (number * 7)}
 
-            await asyncio.gather(*(post(number) for number in range(600)))
+            await asyncio.gather(*(post(number) for number in range(300)))
 
             async def upload(seed: int) -> None:
                 data = random.Random(seed).randbytes(4 << 20)
