@@ -35,18 +35,25 @@ Reason given by Python: {error}"""
 
 @dataclass(frozen=True)
 class Mixin:
-    """One parametrised class of CPython: where it is, and what it needs beside it to be a TestCase."""
+    """One parametrised class of CPython: where it is, and what it needs beside it to be a TestCase.
+
+    A name may be several separated by `|`: the first that this Python has is taken.
+    """
 
     module: str
     name: str
-    companions: tuple[str, ...] = ()
+    companion: str = ""
     optional: bool = False
 
 
-# `SubprocessTestsMixin` runs on what `UnixEventLoopTestsMixin.setUp` makes, so it takes that class with it.
+# 3.14 has no child watchers; `UnixEventLoopTestsMixin`, which only attached one, went with them.
+UNIX_LOOP = "UnixEventLoopTestsMixin|EventLoopTestsMixin"
+
+
+# `SubprocessTestsMixin` runs on what the other one's `setUp` makes, so it takes that class with it.
 MIXINS = (
-    Mixin("test_events", "UnixEventLoopTestsMixin"),
-    Mixin("test_events", "SubprocessTestsMixin", companions=("UnixEventLoopTestsMixin",)),
+    Mixin("test_events", UNIX_LOOP),
+    Mixin("test_events", "SubprocessTestsMixin", companion=UNIX_LOOP),
     Mixin("test_sock_lowlevel", "BaseSockTestsMixin"),
     Mixin("test_sendfile", "SendfileTestsBase"),
     Mixin("test_buffered_proto", "BaseTestBufferedProtocol"),
@@ -95,14 +102,19 @@ def _mixin_cases() -> Iterator[Case]:
     base = _load("utils").TestCase
     for spec in MIXINS:
         module = _load(spec.module)
-        mixin = getattr(module, spec.name, None)
+        mixin = _find(module, spec.name)
         if mixin is None:
             if spec.optional:
                 continue
             raise LookupError(f"{PACKAGE}.{spec.module} has no {spec.name}: this Python needs a new line in MIXINS")
-        cls = _concrete(module, mixin, [getattr(module, name) for name in spec.companions], base)
+        cls = _concrete(module, mixin, _find(module, spec.companion), base)
         for method in unittest.defaultTestLoader.getTestCaseNames(_bare(mixin)):
-            yield Case(f"{spec.module}.{spec.name}.{method}", "mixins", cls, method)
+            yield Case(f"{spec.module}.{mixin.__name__}.{method}", "mixins", cls, method)
+
+
+def _find(module: ModuleType, names: str) -> type | None:
+    found: list[type] = [getattr(module, name) for name in names.split("|") if hasattr(module, name)]
+    return found[0] if found else None
 
 
 def _tolerate_foreign_loops(base: Any) -> None:
@@ -128,8 +140,8 @@ def _bare(mixin: type) -> type[unittest.TestCase]:
     return mixin if issubclass(mixin, unittest.TestCase) else type("Bare", (mixin, unittest.TestCase), {})
 
 
-def _concrete(module: ModuleType, mixin: type, companions: list[type], base: type) -> type[unittest.TestCase]:
-    """Return the class CPython would write for one more selector: mixin, companions, its TestCase, our loop."""
+def _concrete(module: ModuleType, mixin: type, companion: type | None, base: type) -> type[unittest.TestCase]:
+    """Return the class CPython would write for one more selector: mixin, companion, its TestCase, our loop."""
     if issubclass(mixin, unittest.TestCase):
         return mixin
     hooks = {
@@ -138,7 +150,7 @@ def _concrete(module: ModuleType, mixin: type, companions: list[type], base: typ
         "__module__": module.__name__,  # setUpModule and tearDownModule are found through it
     }
     functional = hasattr(mixin, "new_loop")
-    parents = (mixin, *companions, unittest.TestCase if functional else base)
+    parents = (mixin, *([companion] if companion else []), unittest.TestCase if functional else base)
     return type(mixin.__name__, parents, hooks)
 
 
