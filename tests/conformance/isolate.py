@@ -146,8 +146,10 @@ def _child_main(case: Case, choice: LoopChoice, home: Path, timeout: float) -> N
         os.dup2(output, 2)
         os.close(output)
         os.close(null)
-        faulthandler.enable()
-        faulthandler.dump_traceback_later(max(1.0, timeout - 1.0), exit=False)
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # the parent may have put other objects there
+        sys.stderr = open(2, "w", buffering=1, closefd=False)
+        faulthandler.enable(file=2)
+        faulthandler.dump_traceback_later(max(1.0, timeout - 1.0), exit=False, file=2)
         status, detail = _run_case(case, choice)
         (home / "result.tmp").write_text(json.dumps({"status": status, "detail": detail}))
         os.rename(home / "result.tmp", home / "result.json")
