@@ -146,8 +146,8 @@ def _child_main(case: Case, choice: LoopChoice, home: Path, timeout: float) -> N
         os.dup2(output, 2)
         os.close(output)
         os.close(null)
-        sys.stdout = open(1, "w", buffering=1, closefd=False)  # the parent may have put other objects there
-        sys.stderr = open(2, "w", buffering=1, closefd=False)
+        sys.stdout = os.fdopen(1, "w", 1, closefd=False)  # the parent may have put other objects there
+        sys.stderr = os.fdopen(2, "w", 1, closefd=False)
         faulthandler.enable(file=2)
         faulthandler.dump_traceback_later(max(1.0, timeout - 1.0), exit=False, file=2)
         status, detail = _run_case(case, choice)
