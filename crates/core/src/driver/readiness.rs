@@ -105,6 +105,8 @@ struct Slot {
     ready: Interest,
     /// A short read may be taken for "drained".
     conclusive: bool,
+    /// The errno of a connect that failed within its call, or 0.
+    refused: i32,
     /// Stands in `again`.
     listed: bool,
     attached: bool,
@@ -160,6 +162,7 @@ impl<P: Poller> Inner<P> {
                 registered: Interest::NONE,
                 ready: Interest::NONE,
                 conclusive: true,
+                refused: 0,
                 listed: false,
                 attached: false,
                 pending: None,
@@ -177,6 +180,7 @@ impl<P: Poller> Inner<P> {
             registered: Interest::NONE,
             ready: Interest::NONE,
             conclusive: true,
+            refused: 0,
             listed: false,
             attached: true,
             pending: None,
@@ -395,14 +399,14 @@ impl<P: Poller> Readiness<P> {
     }
 
     fn pump_connect(&self, token: Token, sink: &mut dyn Sink) {
-        let fd = {
+        let (fd, refused) = {
             let mut inner = self.inner.borrow_mut();
             match inner.slot(token) {
                 Some(slot)
                     if slot.wanted & want::CONNECT != 0
                         && slot.ready.intersects(Interest::WRITE) =>
                 {
-                    slot.fd
+                    (slot.fd, slot.refused)
                 }
                 _ => return,
             }
@@ -410,6 +414,7 @@ impl<P: Poller> Readiness<P> {
         // epoll reports a socket that has not begun to connect as hung up, so readiness alone does
         // not mean that it ended: connect(2) says to ask SO_ERROR, and a name proves success.
         let result = match sys::take_error(fd) {
+            _ if refused != 0 => Err(io::Error::from_raw_os_error(refused)),
             Ok(()) => match sys::peer_name(fd) {
                 Ok(_) => Ok(()),
                 Err(_) => {
@@ -527,6 +532,7 @@ impl<P: Poller> Driver for Readiness<P> {
             }
             Op::Connect(address) => {
                 slot.wanted |= want::CONNECT;
+                slot.refused = 0;
                 // What was reported before the connect began says nothing about its end.
                 slot.ready = slot.ready.without(Interest::WRITE);
                 match sys::connect(slot.fd, &address) {
@@ -536,10 +542,11 @@ impl<P: Poller> Driver for Readiness<P> {
                             error.raw_os_error(),
                             Some(libc::EINPROGRESS | libc::EINTR | libc::EALREADY)
                         ) => {}
-                    // A Unix socket whose listener's backlog is full: EAGAIN is final there.
+                    // No route, no such path; and a Unix socket whose listener's backlog is full, where
+                    // EAGAIN is final.
                     Err(error) => {
-                        slot.wanted &= !want::CONNECT;
-                        return Err(error);
+                        slot.refused = error.raw_os_error().unwrap_or(libc::EINVAL);
+                        slot.ready = slot.ready.with(Interest::WRITE);
                     }
                 }
             }

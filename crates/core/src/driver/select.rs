@@ -62,7 +62,8 @@ impl Select {
     /// Drops and reports every descriptor that is no longer open.
     fn drop_closed(&mut self, events: &mut Vec<Event>) {
         for fd in (0..self.tokens.len() as RawFd).rev() {
-            if let Some(token) = self.tokens[fd as usize]
+            // Dropping the largest shortens the table.
+            if let Some(Some(token)) = self.tokens.get(fd as usize).copied()
                 && !sys::is_open(fd)
             {
                 self.set(fd, None, Interest::NONE);

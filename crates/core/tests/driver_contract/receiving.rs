@@ -1,0 +1,177 @@
+//! Receives: order, pausing, large messages, urgent data.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use wireway_core::op::{Cancel, Completion, Op, Role};
+
+use crate::harness::{Case, Hook, QUIET, Seen, pair, pattern, same_bytes};
+use crate::system::send_urgent;
+
+pub fn pieces_arrive_in_order(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    let data = pattern(1, 5000);
+    for piece in data.chunks(37) {
+        let count = rig.log.count(token) + piece.len();
+        peer.write_all(piece).expect("write");
+        rig.until("the piece", |log| log.count(token) >= count);
+    }
+    same_bytes(&rig.log.bytes(token), &data);
+    rig.quiet();
+}
+
+pub fn a_second_receive_changes_nothing(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    for _ in 0..5 {
+        rig.submit(token, Op::Receive);
+        rig.turn(Some(Duration::ZERO));
+    }
+    peer.write_all(b"once").expect("write");
+    peer.shutdown(Shutdown::Write).expect("shutdown");
+    rig.until("the end", |log| !log.events(token).is_empty());
+    rig.quiet();
+    assert_eq!(rig.log.bytes(token), b"once");
+    assert_eq!(rig.log.events(token), [&Seen::Ended(0)]);
+}
+
+pub fn a_paused_receive_delivers_nothing(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    let data = pattern(4, 40_000);
+    for (round, piece) in data.chunks(4000).enumerate() {
+        let count = rig.log.count(token);
+        rig.submit(token, Op::Cancel(Cancel::Receive));
+        peer.write_all(piece).expect("write");
+        if round % 3 == 0 {
+            rig.quiet();
+        } else {
+            rig.turn(Some(Duration::ZERO));
+        }
+        assert_eq!(rig.log.count(token), count, "bytes while paused");
+        rig.submit(token, Op::Receive);
+        rig.until("the piece", |log| log.count(token) == count + piece.len());
+    }
+    same_bytes(&rig.log.bytes(token), &data);
+}
+
+/// The hard one: more has already left the kernel when the sink asks to stop.
+pub fn pausing_inside_a_completion_loses_nothing(case: &Case) {
+    let rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token =
+        rig.driver.attach(std::os::fd::AsRawFd::as_raw_fd(&ours), Role::Stream).expect("attach");
+    let data = pattern(6, 3 << 20);
+    let writer = thread::spawn({
+        let data = data.clone();
+        move || {
+            peer.write_all(&data).expect("write");
+            peer
+        }
+    });
+    let driver = &rig.driver;
+    let (mut got, mut paused, mut pieces, mut idle) = (Vec::new(), true, 0, 0);
+    while got.len() < data.len() {
+        if paused {
+            // Now and then a turn passes while it is paused.
+            if pieces % 3 == 1 {
+                let mut nothing =
+                    Hook(|_, completion: Completion<'_>| panic!("paused: {completion:?}"));
+                driver.wait(Some(Duration::ZERO), &mut nothing).expect("wait");
+            }
+            driver.submit(token, Op::Receive).expect("resume");
+            paused = false;
+        }
+        let before = got.len();
+        let mut sink = Hook(|of, completion: Completion<'_>| {
+            assert_eq!(of, token);
+            assert!(!paused, "delivered after the pause");
+            let Completion::Received(bytes) = completion else { panic!("{completion:?}") };
+            got.extend_from_slice(bytes);
+            pieces += 1;
+            if pieces % 2 == 1 {
+                driver.submit(token, Op::Cancel(Cancel::Receive)).expect("pause");
+                paused = true;
+            }
+        });
+        driver.wait(Some(QUIET), &mut sink).expect("wait");
+        idle = if got.len() == before { idle + 1 } else { 0 };
+        assert!(idle < 200, "stalled after {} bytes", got.len());
+    }
+    writer.join().expect("writer");
+    same_bytes(&got, &data);
+}
+
+pub fn pausing_with_the_end_behind(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    rig.submit(token, Op::Cancel(Cancel::Receive));
+    peer.write_all(b"last words").expect("write");
+    drop(peer);
+    rig.quiet();
+    rig.submit(token, Op::Receive);
+    rig.until("the end", |log| !log.events(token).is_empty());
+    assert_eq!(rig.log.bytes(token), b"last words");
+    assert_eq!(rig.log.events(token), [&Seen::Ended(0)]);
+}
+
+pub fn large_messages_arrive_whole(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    rig.stream(&ours);
+    let data = pattern(8, 16 << 20);
+    let writer = thread::spawn({
+        let data = data.clone();
+        move || {
+            peer.write_all(&data).expect("write");
+            peer
+        }
+    });
+    let mut got = Vec::with_capacity(data.len());
+    while got.len() < data.len() {
+        rig.turn(Some(crate::harness::PATIENCE));
+        for (_, seen) in rig.log.seen.drain(..) {
+            let Seen::Received(bytes) = seen else { panic!("{seen:?}") };
+            got.extend_from_slice(&bytes);
+        }
+    }
+    writer.join().expect("writer");
+    same_bytes(&got, &data);
+}
+
+/// `recv` stops at the urgent mark, short, with more behind it: a short read that proves nothing.
+pub fn urgent_data_does_not_stall_a_stream(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        let (before, after) = (pattern(round, 100), pattern(round + 1, 50));
+        peer.write_all(&before).expect("write");
+        send_urgent(&peer, b'!');
+        peer.write_all(&after).expect("write");
+        expected.extend_from_slice(&before);
+        expected.extend_from_slice(&after);
+        let count = expected.len();
+        rig.until("what is behind the mark", |log| log.count(token) >= count);
+    }
+    // Urgent data alone wakes nobody for ever.
+    send_urgent(&peer, b'!');
+    let count = rig.log.seen.len();
+    for _ in 0..5 {
+        rig.turn(Some(QUIET));
+    }
+    assert_eq!(rig.log.seen.len(), count);
+    rig.quiet();
+    peer.write_all(b"end").expect("write");
+    expected.extend_from_slice(b"end");
+    rig.until("what is behind it", |log| log.count(token) >= expected.len());
+    same_bytes(&rig.log.bytes(token), &expected);
+}
