@@ -10,6 +10,10 @@
 //! Dependencies point down this picture only.
 
 pub mod buffer;
+pub mod conn;
 pub mod driver;
+pub mod frame;
 pub mod op;
+pub mod reactor;
 pub mod sys;
+pub mod timer;

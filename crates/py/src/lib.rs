@@ -1,1 +1,43 @@
-//! The Python face.
+//! The Python face of `wireway-core`.
+//!
+//! ```text
+//!   event_loop   LoopCore: scheduling, watching descriptors, running      server      framed servers
+//!   listener     accepting, for protocols and for servers                 connection  one of their connections
+//!   transport    StreamTransport: asyncio's TCP and Unix streams          step        async handlers without a Task
+//!   handle       Handle and TimerHandle                                   errors      where every error is mapped
+//!   interp       what we need of the interpreter: names, raw methods, contexts
+//! ```
+//!
+//! Everything here runs with the GIL held, and on the loop's own thread while the loop runs; the
+//! GIL is let go of only while the driver sleeps. That is why the classes below may be `Sync` with
+//! cells inside: see [`event_loop::LoopCore`].
+
+use pyo3::prelude::*;
+
+mod connection;
+mod errors;
+mod event_loop;
+mod handle;
+mod host;
+mod interp;
+mod listener;
+mod server;
+mod step;
+mod transport;
+mod watch;
+
+/// The extension module `wireway._native`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    handle::register(module)?;
+    event_loop::register(module)?;
+    transport::register(module)?;
+    step::register(module)?;
+    connection::register(module)?;
+    module.add_class::<server::ServerCore>()?;
+    module.add_class::<listener::Listener>()?;
+    module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;
+    module.add("BACKENDS", event_loop::backend_names(py)?)?;
+    Ok(())
+}

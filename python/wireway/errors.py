@@ -1,0 +1,53 @@
+"""The one tree of errors. Imports nothing of the package.
+
+Each error is also the standard library's error of that kind, so that code which knows nothing of
+Wireway catches it: an unknown back end is a `ValueError`, a closed connection a `ConnectionError`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AddressError",
+    "AddressInUseError",
+    "BackendUnavailableError",
+    "ConfigError",
+    "ConnectionClosedError",
+    "DescriptorLimitError",
+    "UnknownBackendError",
+    "WirewayError",
+]
+
+
+class WirewayError(Exception):
+    """The root of the tree."""
+
+
+class ConfigError(WirewayError, ValueError):
+    """An option was refused when it was given. The text names the option, the value and what is allowed."""
+
+
+class UnknownBackendError(ConfigError):
+    """No back end has that name. The text lists those there are."""
+
+
+class AddressError(ConfigError):
+    """An address that can not be read or resolved."""
+
+
+class BackendUnavailableError(WirewayError, OSError):
+    """The kernel does not allow the back end that was asked for.
+
+    `errno` and `strerror` are the kernel's; the text says what usually forbids it and what to do.
+    """
+
+
+class DescriptorLimitError(WirewayError, OSError):
+    """A descriptor number beyond what the back end can watch (select: FD_SETSIZE, 1024)."""
+
+
+class AddressInUseError(WirewayError, OSError):
+    """Somebody else listens on the address."""
+
+
+class ConnectionClosedError(WirewayError, ConnectionError):
+    """The connection is closed; the text says why. What was not sent by then is lost."""

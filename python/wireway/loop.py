@@ -1,0 +1,252 @@
+"""`EventLoop`: a complete asyncio loop over the native one.
+
+What is hot is native (`LoopCore`): scheduling, polling, accepting, TCP and Unix stream transports.
+Everything else is the standard library's unix selector loop, inherited. This module is where the two
+meet: it makes native transports where the standard library makes its own, and serves debug mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import weakref
+from asyncio import base_events, events, sslproto
+from asyncio.log import logger
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from wireway._native import Listener, LoopCore, StreamTransport
+from wireway.backend import choose
+
+__all__ = ["EventLoop", "new_event_loop", "run"]
+
+_T = TypeVar("_T")
+
+
+class _NoSelector:
+    """Stands where the standard library keeps its selector. There is nothing to select: see LoopCore."""
+
+    def close(self) -> None:
+        pass
+
+    def get_map(self) -> Mapping[int, Any]:
+        return {}
+
+
+class _Transports(weakref.WeakValueDictionary[int, Any]):
+    """The loop's transports by descriptor: native ones are looked up natively, others are kept here."""
+
+    def __init__(self, loop: LoopCore) -> None:
+        super().__init__()
+        self._native = weakref.ref(loop)
+
+    def _lookup(self, fd: int) -> StreamTransport | None:
+        loop = self._native()
+        return None if loop is None else loop._native_transport(fd)
+
+    def __getitem__(self, fd: int) -> Any:
+        transport = self._lookup(fd)
+        return super().__getitem__(fd) if transport is None else transport
+
+    def __setitem__(self, fd: int, transport: Any) -> None:
+        if not isinstance(transport, StreamTransport) and self._lookup(fd) is not transport:
+            super().__setitem__(fd, transport)
+
+    def __delitem__(self, fd: int) -> None:
+        if self._lookup(fd) is None:
+            super().__delitem__(fd)
+
+
+class EventLoop(LoopCore, asyncio.SelectorEventLoop):
+    """An asyncio event loop with a native core.
+
+    :param backend: ``"auto"``, ``"io_uring"``, ``"epoll"``, ``"poll"``, ``"select"`` or ``"sigio"``.
+    :raises UnknownBackendError: there is no such back end.
+    :raises BackendUnavailableError: the kernel does not allow the one asked for.
+
+    Thread rule: as for every asyncio loop, all methods belong to the thread that runs the loop, except
+    `call_soon_threadsafe`. Others are refused with `RuntimeError` while the loop runs, in and out of
+    debug mode.
+    """
+
+    backend_reason: str
+    """Why this back end runs."""
+
+    def __new__(cls, backend: str = "auto") -> EventLoop:
+        """Choose the back end and make the native half."""
+        choice = choose(backend)
+        loop = super().__new__(cls, choice.backend)
+        loop.backend_reason = choice.reason
+        return loop
+
+    def __init__(self, backend: str = "auto") -> None:
+        """Make the inherited half."""
+        self._listeners: dict[int, Listener] = {}
+        asyncio.SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
+        self._transports = _Transports(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"<wireway.EventLoop backend={self.backend} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    def close(self) -> None:
+        """Close the loop and every descriptor that it owns. It must not be running."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        super().close()
+        self._listeners.clear()
+        self._close_native()
+
+    # --- where the standard library makes transports ------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> StreamTransport:
+        self._ensure_fd_no_transport(sock)  # type: ignore[attr-defined]
+        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        return StreamTransport(self, sock, protocol, waiter, extra=extra, server=server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        **timeouts: Any,
+    ) -> Any:
+        self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
+        base_events._set_nodelay(rawsock)  # type: ignore[attr-defined]
+        ssl_protocol: Any = sslproto.SSLProtocol(  # type: ignore[no-untyped-call]
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        StreamTransport(self, rawsock, ssl_protocol, extra=extra, server=server)
+        return ssl_protocol._app_transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: Any = None,
+        backlog: int = 100,
+        *args: Any,
+        **timeouts: Any,
+    ) -> None:
+        names = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+        timeouts.update(zip(names, args, strict=False))
+        # Accepted sockets inherit it (tcp(7)): one call here instead of one for each connection.
+        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        if sslcontext is None:
+            listener = Listener(self, sock, factory=protocol_factory, server=server)
+        else:
+            accept = partial(self._accept_tls, protocol_factory, sslcontext, server, timeouts)
+            listener = Listener(self, sock, callback=accept)
+        self._listeners[sock.fileno()] = listener
+
+    def _accept_tls(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sslcontext: ssl.SSLContext,
+        server: Any,
+        timeouts: dict[str, Any],
+        sock: socket.socket,
+    ) -> None:
+        waiter = self.create_future()
+        try:
+            transport = self._make_ssl_transport(
+                sock,
+                protocol_factory(),
+                sslcontext,
+                waiter,
+                server_side=True,
+                extra={"peername": sock.getpeername()},
+                server=server,
+                **timeouts,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        waiter.add_done_callback(partial(self._tls_accepted, transport))
+
+    def _tls_accepted(self, transport: Any, waiter: asyncio.Future[None]) -> None:
+        error = None if waiter.cancelled() else waiter.exception()
+        if error is None:
+            return
+        transport.close()
+        if self.get_debug():
+            message = "Error on transport creation for incoming connection"
+            self.call_exception_handler({"message": message, "exception": error, "transport": transport})
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        listener = self._listeners.pop(sock.fileno(), None)
+        if listener is not None:
+            listener.close()
+        sock.close()
+
+    # --- debug mode ---------------------------------------------------------------------------------
+
+    def _debug_handle(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Any, method: str
+    ) -> asyncio.Handle:
+        if method == "call_soon":
+            self._check_thread()  # type: ignore[attr-defined]
+        self._check_callback(callback, method)  # type: ignore[attr-defined]
+        handle = events.Handle(callback, args, self, context)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]
+        return handle
+
+    def _debug_timer(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Any, method: str
+    ) -> asyncio.TimerHandle:
+        self._check_thread()  # type: ignore[attr-defined]
+        self._check_callback(callback, method)  # type: ignore[attr-defined]
+        handle = events.TimerHandle(when, callback, args, self, context)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]
+        handle._scheduled = True  # type: ignore[attr-defined]
+        return handle
+
+    def _debug_run(self, handle: asyncio.Handle) -> None:
+        start = self.time()
+        self._current_handle = handle
+        try:
+            handle._run()
+        finally:
+            self._current_handle = None
+        took = self.time() - start
+        if took >= self.slow_callback_duration:
+            described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+            logger.warning("Executing %s took %.3f seconds", described, took)
+
+
+def new_event_loop(backend: str = "auto") -> EventLoop:
+    """A new loop. See `EventLoop` for the argument and the errors."""
+    return EventLoop(backend)
+
+
+def run(main: Coroutine[Any, Any, _T], *, backend: str = "auto", debug: bool | None = None) -> _T:
+    """Run a coroutine on a new loop, as `asyncio.run` does, and return its result.
+
+    :param backend: see `EventLoop`.
+    :param debug: asyncio's debug mode; None asks the environment (PYTHONASYNCIODEBUG).
+    """
+    with asyncio.Runner(debug=debug, loop_factory=partial(new_event_loop, backend)) as runner:
+        return runner.run(main)

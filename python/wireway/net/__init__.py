@@ -1,0 +1,1 @@
+"""Servers and their connections. The native half is `wireway._native`."""
