@@ -245,8 +245,8 @@ impl Sigio {
         Ok(())
     }
 
-    /// Reads who changed, and puts them on the list.
-    fn take_signals(&mut self) -> io::Result<()> {
+    /// Reads who changed and puts them on the list; returns how many signals that were.
+    fn take_signals(&mut self) -> io::Result<usize> {
         let count = sys::take_signals(self.descriptor.as_raw_fd(), &mut self.buffer)?;
         for place in 0..count {
             let signal = self.buffer[place];
@@ -256,7 +256,7 @@ impl Sigio {
                 OVERFLOWS.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     fn look_if_overflown(&mut self) {
@@ -271,14 +271,18 @@ impl Sigio {
     fn report(&mut self, events: &mut Vec<Event>) {
         let mut place = 1;
         while let Some(&libc::pollfd { fd, revents, .. }) = self.looked.get(place) {
-            let mut done = revents & libc::POLLNVAL != 0;
+            let mut announced = true;
             if let Some(entry) = self.entry(fd) {
+                announced = entry.announced(revents);
                 if revents != 0 {
                     events.push(event(entry.token, revents));
                 }
-                done |= entry.announced(revents);
             }
-            if done {
+            if revents & libc::POLLNVAL != 0 {
+                // Closed behind our back: said once, as in poll.rs.
+                self.overlook(place);
+                self.entries[fd as usize] = None;
+            } else if announced {
                 self.overlook(place);
             } else {
                 place += 1;
@@ -291,9 +295,7 @@ impl Sigio {
         let Some(home) = self.home.take_if(|home| home.thread == thread::current().id()) else {
             return;
         };
-        while let Ok(1..) = sys::take_signals(self.descriptor.as_raw_fd(), &mut self.buffer) {
-            OVERFLOWS.fetch_add(1, Ordering::Relaxed);
-        }
+        while let Ok(1..) = self.take_signals() {}
         let (homes, before) = HOMES.get();
         HOMES.set((homes - 1, before));
         if homes == 1 && !before {

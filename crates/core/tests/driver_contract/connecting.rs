@@ -1,14 +1,14 @@
 //! Connects, and how they fail.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use wireway_core::op::{Cancel, Op, Role, Token};
 use wireway_core::sys::set_socket_option;
 
-use crate::harness::{Case, Rig, Seen, listener};
+use crate::harness::{Case, Rig, Seen, bind, listener};
 use crate::system::{BlackHole, tcp_socket};
 
 fn connect(rig: &mut Rig, socket: &impl AsRawFd, address: SocketAddr) -> Token {
@@ -19,7 +19,7 @@ fn connect(rig: &mut Rig, socket: &impl AsRawFd, address: SocketAddr) -> Token {
 
 pub fn connects_and_talks(case: &Case) {
     let mut rig = case.rig();
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    let listener = bind();
     let socket = tcp_socket();
     let token = connect(&mut rig, &socket, listener.local_addr().expect("address"));
     rig.until("the connect", |log| !log.events(token).is_empty());
@@ -38,7 +38,7 @@ pub fn connects_and_talks(case: &Case) {
 /// The greeting is there before we ask: an edge that was before the receive.
 pub fn connects_and_receives_what_waits(case: &Case) {
     let mut rig = case.rig();
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    let listener = bind();
     let socket = tcp_socket();
     let token = connect(&mut rig, &socket, listener.local_addr().expect("address"));
     let (mut peer, _) = listener.accept().expect("accept");

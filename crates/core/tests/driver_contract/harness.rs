@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use wireway_core::buffer::{Payload, Pool, SendQueue};
@@ -295,9 +296,19 @@ unsafe impl Payload for Kept {
     }
 }
 
+/// A blocking listener on a loopback address of its own: a port that one test gives back is at once
+/// another's, who would then hear from strangers.
+pub fn bind() -> TcpListener {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let last = NEXT.fetch_add(1, Ordering::Relaxed);
+    let host = Ipv4Addr::new(127, 1 + (high.wrapping_mul(31) ^ middle) % 250, low, last);
+    TcpListener::bind((host, 0)).expect("bind")
+}
+
 /// A listener on loopback, non-blocking.
 pub fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    let listener = bind();
     listener.set_nonblocking(true).expect("non-blocking");
     let address = listener.local_addr().expect("address");
     (listener, address)
@@ -305,7 +316,7 @@ pub fn listener() -> (TcpListener, SocketAddr) {
 
 /// Both ends of a connection: ours, non-blocking, and the peer's, which blocks but not for ever.
 pub fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    let listener = bind();
     let peer = peer(listener.local_addr().expect("address"));
     let (ours, _) = listener.accept().expect("accept");
     ours.set_nonblocking(true).expect("non-blocking");

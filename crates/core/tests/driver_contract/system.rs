@@ -126,7 +126,7 @@ pub struct BlackHole {
 
 impl BlackHole {
     pub fn new() -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let listener = crate::harness::bind();
         let address = listener.local_addr().expect("address");
         // Listening once more only changes the backlog, to the smallest: 0 holds one connection.
         // SAFETY: no pointers.
