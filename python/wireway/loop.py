@@ -8,12 +8,13 @@ meet: it makes native transports where the standard library makes its own, and s
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import ssl
 import weakref
 from asyncio import base_events, events, sslproto
 from asyncio.log import logger
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,14 +26,30 @@ __all__ = ["EventLoop", "new_event_loop", "run"]
 _T = TypeVar("_T")
 
 
-class _NoSelector:
-    """Stands where the standard library keeps its selector. There is nothing to select: see LoopCore."""
+class _Selector:
+    """Stands where the standard library keeps its selector, and answers what is asked of it there.
+
+    The selecting is done by the native half.
+    """
+
+    def __init__(self, loop: LoopCore) -> None:
+        self._loop = weakref.ref(loop)
 
     def close(self) -> None:
-        pass
+        """Nothing to close: the native half closes what it owns."""
 
-    def get_map(self) -> Mapping[int, Any]:
-        return {}
+    def get_key(self, fd: int) -> selectors.SelectorKey:
+        """The events that a descriptor is watched for, with its handles.
+
+        :raises KeyError: it is not watched.
+        """
+        loop = self._loop()
+        handles = None if loop is None else loop._watched(fd)
+        if handles is None:
+            raise KeyError(f"{fd!r} is not registered")
+        reader, writer = handles
+        events = (selectors.EVENT_READ if reader else 0) | (selectors.EVENT_WRITE if writer else 0)
+        return selectors.SelectorKey(fd, fd, events, handles)
 
 
 class _Transports(weakref.WeakValueDictionary[int, Any]):
@@ -41,22 +58,28 @@ class _Transports(weakref.WeakValueDictionary[int, Any]):
     def __init__(self, loop: LoopCore) -> None:
         super().__init__()
         self._native = weakref.ref(loop)
+        self._lent: set[int] = set()
+        """Descriptors that `sendfile` uses directly: it takes the transport out for that time."""
 
     def _lookup(self, fd: int) -> StreamTransport | None:
         loop = self._native()
         return None if loop is None else loop._native_transport(fd)
 
     def __getitem__(self, fd: int) -> Any:
-        transport = self._lookup(fd)
+        transport = None if fd in self._lent else self._lookup(fd)
         return super().__getitem__(fd) if transport is None else transport
 
     def __setitem__(self, fd: int, transport: Any) -> None:
-        if not isinstance(transport, StreamTransport) and self._lookup(fd) is not transport:
+        if fd in self._lent:
+            self._lent.discard(fd)
+        else:
             super().__setitem__(fd, transport)
 
     def __delitem__(self, fd: int) -> None:
         if self._lookup(fd) is None:
             super().__delitem__(fd)
+        else:
+            self._lent.add(fd)
 
 
 class EventLoop(LoopCore, asyncio.SelectorEventLoop):
@@ -84,7 +107,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     def __init__(self, backend: str = "auto") -> None:
         """Make the inherited half."""
         self._listeners: dict[int, Listener] = {}
-        asyncio.SelectorEventLoop.__init__(self, _NoSelector())  # type: ignore[arg-type]
+        asyncio.SelectorEventLoop.__init__(self, _Selector(self))  # type: ignore[arg-type]
         self._transports = _Transports(self)
 
     def __repr__(self) -> str:

@@ -271,6 +271,14 @@ impl LoopCore {
         Watches::remove(slf, fd, true)
     }
 
+    /// `(reader, writer)` of a watched descriptor, or None if it has neither.
+    fn _watched(
+        slf: &Bound<'_, Self>,
+        fd: RawFd,
+    ) -> Option<(Option<Py<PyAny>>, Option<Py<PyAny>>)> {
+        slf.get().watches.handles(slf.py(), fd)
+    }
+
     /// The native transport of a descriptor, or None.
     fn _native_transport(&self, py: Python<'_>, fd: RawFd) -> Option<Py<StreamTransport>> {
         let slot = self.stream_slot(fd)?;

@@ -274,7 +274,7 @@ imported!(format_callback, "asyncio.format_helpers", "_format_callback_source");
 imported!(stock_handle, "asyncio.events", "Handle");
 imported!(stock_timer, "asyncio.events", "TimerHandle");
 imported!(buffered_protocol, "asyncio.protocols", "BufferedProtocol");
-imported!(stock_transport, "asyncio.transports", "Transport");
+imported!(stock_transport, "asyncio.transports", "_FlowControlMixin");
 imported!(transport_socket, "asyncio.trsock", "TransportSocket");
 imported!(python_socket, "socket", "socket");
 imported!(logger, "asyncio.log", "logger");

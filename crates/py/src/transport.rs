@@ -725,13 +725,22 @@ impl StreamTransport {
                 interp::call_method_1(slf.py(), protocol.as_ptr(), name, slf.as_ptr())
             })?;
         }
-        this.start_reading();
+        // Not yet reading: whoever awaits the connection is woken first, data comes after.
+        let callback = slf.getattr(intern!(slf.py(), "_start_reading"))?;
+        this.core.bind(slf.py()).call_method1(intern!(slf.py(), "call_soon"), (callback,))?;
         Ok(())
+    }
+
+    /// Second turn: reading.
+    #[pyo3(name = "_start_reading")]
+    fn py_start_reading(&self) {
+        self.start_reading();
     }
 
     #[getter(__class__)]
     fn class<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        // `isinstance(transport, asyncio.Transport)` holds, as for any object that stands in.
+        // `isinstance(transport, asyncio.Transport)` holds, as for any object that stands in; and the
+        // subclass that `loop.sendfile` asks for.
         interp::stock_transport(slf.py()).cloned()
     }
 

@@ -173,6 +173,23 @@ impl Watches {
         })
     }
 
+    /// The reader and writer of a descriptor.
+    pub fn handles(
+        &self,
+        py: Python<'_>,
+        fd: RawFd,
+    ) -> Option<(Option<Py<PyAny>>, Option<Py<PyAny>>)> {
+        let table = self.table.borrow();
+        let watch = table.get(usize::try_from(fd).ok()?)?.as_ref()?;
+        let object = |handle: &Option<Handle>| {
+            handle.as_ref().map(|handle| {
+                // SAFETY: a new reference to a live object.
+                unsafe { Bound::from_owned_ptr(py, handle.share().into_ptr()) }.unbind()
+            })
+        };
+        Some((object(&watch.reader), object(&watch.writer)))
+    }
+
     /// A watched descriptor is ready: its handles run in this turn.
     pub fn ready(slf: &Bound<'_, LoopCore>, fd: RawFd, interest: Interest) {
         let core = slf.get();
