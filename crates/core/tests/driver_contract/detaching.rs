@@ -12,7 +12,9 @@ use wireway_core::driver::{Fate, Sent};
 use wireway_core::op::{Completion, Interest, Op, Role, Token};
 
 use crate::harness::{Case, Hook, PATIENCE, Rig, Seen, pair, pattern, same_bytes};
-use crate::system::{duplicate, small_buffers, socket_pair, status_flags, write};
+use crate::system::{
+    duplicate, raise_descriptor_limit, small_buffers, socket_pair, status_flags, write,
+};
 
 pub fn nothing_comes_after_detach(case: &Case) {
     let mut rig = case.rig();
@@ -338,7 +340,8 @@ pub fn a_dropped_driver_leaves_nothing(case: &Case) {
 pub fn descriptors_over_the_limit_are_refused(case: &Case) {
     let mut rig = case.rig();
     let (ours, mut peer) = pair();
-    let high = duplicate(&ours, 1024).expect("RLIMIT_NOFILE is over 1024");
+    raise_descriptor_limit();
+    let high = duplicate(&ours, 1024).expect("the hard RLIMIT_NOFILE is over 1024");
     let limit = rig.driver.capabilities().descriptor_limit;
     for role in [Role::Stream, Role::Listener, Role::Watched] {
         match (rig.driver.attach(high.as_raw_fd(), role), limit) {

@@ -136,6 +136,17 @@ impl BlackHole {
     }
 }
 
+/// Raises the soft limit on descriptors, often 1024, as far as this process may.
+pub fn raise_descriptor_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is readable and writable through both calls.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)).expect("getrlimit");
+        limit.rlim_cur = limit.rlim_max.min(20_000);
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).expect("setrlimit");
+    }
+}
+
 /// Lowers a limit of this process.
 pub fn limit(resource: libc::__rlimit_resource_t, value: u64) {
     let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
