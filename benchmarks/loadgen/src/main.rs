@@ -1,0 +1,3 @@
+//! The load generator of the benchmarks.
+
+fn main() {}
