@@ -266,10 +266,13 @@ impl Connection {
     ) -> PyResult<()> {
         self.change(|flags| flags.working = true);
         let py = slf.py();
-        let result = interp::inside(py, &self.server.get().context, || body(self));
+        let result = interp::inside(py, &self.server.get().context, || {
+            let result = body(self);
+            // The stand-in's context was entered inside ours, and is left before it.
+            result.and(step::leave(core))
+        });
         self.change(|flags| flags.working = false);
-        let left = step::leave(core);
-        result.and(left)
+        result
     }
 
     /// Takes messages from the front of `rest` until none is whole or handling has to stop.

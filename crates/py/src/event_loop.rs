@@ -76,7 +76,7 @@ pub struct LoopCore {
     streams: RefCell<Vec<u32>>,
     /// Listeners that met the descriptor limit and wait for a descriptor to be free.
     pub(crate) starved: RefCell<Vec<Py<Listener>>>,
-    pub(crate) stand_in: RefCell<Option<StandIn>>,
+    pub(crate) stand_in: RefCell<Option<Box<StandIn>>>,
     pub(crate) debug: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
     closed: Cell<bool>,
@@ -94,11 +94,12 @@ unsafe impl Sync for LoopCore {}
 // thread that waits.
 unsafe impl Send for LoopCore {}
 
-/// An address that no other living thread has: cheaper than asking the kernel for a number.
+/// The interpreter's state of the calling thread: no other living thread has it, and reading it is
+/// cheaper than a thread-local of ours.
 #[inline]
 fn this_thread() -> usize {
-    thread_local!(static HERE: u8 = const { 0 });
-    HERE.with(|here| std::ptr::from_ref(here).addr())
+    // SAFETY: called with the GIL held, so there is one.
+    unsafe { ffi::PyThreadState_Get() }.addr()
 }
 
 #[pymethods]

@@ -183,6 +183,20 @@ pub fn copy_of(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
     }
 }
 
+/// Enters a context; it must be left with [`exit_context`], on this thread, last in first out.
+#[inline]
+pub fn enter_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
+    // SAFETY: `context` is a live Context object. It fails if it is entered already.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 { Err(fetch(py)) } else { Ok(()) }
+}
+
+/// Leaves the context entered last.
+#[inline]
+pub fn exit_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
+    // SAFETY: `context` is a live Context object. It fails if it is not the one entered last.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 { Err(fetch(py)) } else { Ok(()) }
+}
+
 /// Runs `body` inside `context`.
 #[inline]
 pub fn inside<R>(
@@ -190,16 +204,12 @@ pub fn inside<R>(
     context: &Py<PyAny>,
     body: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    // SAFETY: `context` is a live Context object. It fails if it is entered already.
-    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
-        return Err(fetch(py));
-    }
+    enter_context(py, context)?;
     let result = body();
-    // SAFETY: entered above, on this thread, and `body` left every context that it entered.
-    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 && result.is_ok() {
-        return Err(fetch(py));
+    match exit_context(py, context) {
+        Err(error) if result.is_ok() => Err(error),
+        _ => result,
     }
-    result
 }
 
 /// Looks at the place where a Context keeps its variables, to see whether two share them.

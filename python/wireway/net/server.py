@@ -27,7 +27,8 @@ __all__ = ["CloseReason", "Server"]
 
 logger = logging.getLogger("wireway.server")
 
-_ORDINARY = frozenset({"peer-closed", "closed", "server-stopped", "aborted"})
+_LEVELS = {"handler-error": logging.ERROR, "frame-too-large": logging.WARNING}
+"""What is logged louder than DEBUG: our own errors, and peers that break the protocol."""
 
 MessageHandler = Callable[[Connection, bytes], Awaitable[None] | None]
 BatchHandler = Callable[[Connection, list[bytes]], Awaitable[None] | None]
@@ -302,9 +303,10 @@ class Server:
 
     def _closed(self, connection: Connection, code: str, why: str, error: BaseException | None) -> None:
         reason = CloseReason(code, why, error)
-        if code not in _ORDINARY:
+        level = _LEVELS.get(code, logging.DEBUG)
+        if logger.isEnabledFor(level):
             exc = error if code == "handler-error" else None
-            logger.warning("connection %d from %s: %s: %s", connection.id, connection.peer, code, why, exc_info=exc)
+            logger.log(level, "connection %d from %s: %s: %s", connection.id, connection.peer, code, why, exc_info=exc)
         if self._on_close is not None:
             self._on_close(connection, reason)
 
