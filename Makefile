@@ -1,0 +1,137 @@
+# One verb for each duty; the same by hand and in CI. `make` alone prints them.
+#
+# Every verb does its own set-up first. What is set up is remembered by files with a leading dot inside each
+# environment (.venv/.base, .venv/.native …), so that a second call does only what has changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+UV := 0.13.9
+CARGO_FUZZ := 0.13.2
+FUZZ_SECONDS ?= 60
+HOST := $(shell uname -m)-unknown-linux-gnu
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BACKENDS := io_uring epoll poll select sigio
+
+rust := $(shell find crates/core/src crates/py/src -name '*.rs') $(wildcard crates/*/Cargo.toml) Cargo.toml Cargo.lock
+python := $(shell find python -name '*.py' -o -name '*.pyi')
+pip := bin/python -m pip --disable-pip-version-check install --quiet
+bin := .venv/bin
+export VIRTUAL_ENV :=
+
+##@ Use
+run: .venv/.native ## Set up, build and start the echo server on tcp://127.0.0.1:9000 (ARGS="--port 9001" to change it)
+	@exec $(bin)/python -m wireway serve echo $(ARGS)
+
+##@ Develop
+test: test-rust test-python test-others ## Run every test: Rust, Python, and Python again on the other interpreters found here
+
+check: .venv/.dev .venv/.native ## Lint, format, types, stub, docs, links, examples: nothing may be wrong
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/pyright
+	$(bin)/python -m mypy.stubtest wireway._native --mypy-config-file pyproject.toml
+	cargo fmt --all --check
+	PYO3_PYTHON=$(CURDIR)/$(bin)/python cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(bin)/mkdocs build --quiet --strict
+	$(bin)/python -m pytest -q tests/structure
+
+bench: .venv/.dev .venv/.native ## Measure against the peers and write benchmarks/report/ (ARGS= for its options)
+	$(bin)/python benchmarks/run.py $(ARGS)
+
+conformance: .venv/.dev .venv/.native ## CPython's own asyncio tests on each back end; writes the table in docs/reference
+	$(bin)/python tests/conformance/run.py --write $(ARGS)
+
+fuzz: $(TARGET)/tools/bin/cargo-fuzz ## One minute for each fuzz target (FUZZ_SECONDS=60); needs the nightly toolchain
+	@for name in $$(cargo +nightly fuzz list); do \
+		echo "fuzz $$name, $(FUZZ_SECONDS) s"; \
+		mkdir -p fuzz/corpus/$$name; \
+		cargo +nightly fuzz run $$name -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
+	done
+
+sanitize: ## The tests of the Rust core under AddressSanitizer (nightly), or else under valgrind
+	@tools/sanitize $(TARGET) $(HOST)
+
+lock: ## Write requirements/*.txt and Cargo.lock anew from what they are made from
+	@tools/preflight
+	@test -x $(TARGET)/tools/uv/bin/uv || { "$$(tools/pythons --main)" -m venv $(TARGET)/tools/uv && $(TARGET)/tools/uv/$(pip) uv==$(UV); }
+	@for name in base dev; do \
+		$(TARGET)/tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+			$$([ $$name = base ] || echo "-c requirements/base.txt") requirements/$$name.in -o requirements/$$name.txt; \
+	done
+	cargo $(if $(UPGRADE),update,update --workspace)
+
+clean: ## Remove what the verbs made: environments, builds, caches
+	rm -rf .venv .venv-* target dist site fuzz/target .mypy_cache .ruff_cache .pytest_cache python/wireway/*.so
+
+help: ## Print this table
+	@awk 'BEGIN { FS = ":.*## "; print "usage: make VERB\n" } \
+		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run test check bench conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
+
+# --- the parts of `make test` --------------------------------------------------------------------------------------
+
+test-rust: .venv/.base
+	cargo test --quiet -p wireway-core -p wireway-loadgen
+
+test-python: .venv/.dev .venv/.native dist/.wheel
+	$(bin)/python -m pytest $(ARGS)
+
+# The suite again wherever the code could differ: not the interop tests, nor those that read the sources.
+test-others: .venv/.base
+	@main=$$($(bin)/python -c 'import sys; print("3.%d" % sys.version_info[1])'); \
+	tools/pythons | { summary=""; while read -r minor path; do \
+		if [ "$$minor" = "$$main" ]; then summary="$$summary\n  CPython $$minor: passed, the main interpreter, all tests"; \
+		elif [ "$$path" = - ]; then summary="$$summary\n  CPython $$minor: not on this machine, its run was left out"; \
+		else \
+			echo "CPython $$minor ($$path)"; \
+			$(MAKE) .venv-$$minor/.native </dev/null; \
+			.venv-$$minor/bin/python -m pytest -q --ignore=tests/interop --ignore=tests/structure \
+				--ignore=tests/conformance $(ARGS) </dev/null; \
+			summary="$$summary\n  CPython $$minor: passed"; \
+		fi; done; printf "interpreters:$$summary\n"; }
+
+wheel: dist/.wheel
+dist/.wheel: .venv/.native $(python) README.md LICENSE
+	@rm -rf dist
+	$(bin)/maturin build --quiet --release --interpreter $(bin)/python --target-dir $(TARGET) --out dist
+	@touch $@
+
+# --- environments and builds ---------------------------------------------------------------------------------------
+
+# $(1) the environment, $(2) a command that prints its interpreter, $(3) where its build is kept,
+# $(4) the extension's file name there (a pattern)
+define environment
+$(1)/.base: requirements/base.txt
+	@tools/preflight
+	@echo "set up $(1)"
+	@test -x $(1)/bin/python || "$$$$($(2))" -m venv $(1)
+	@$(1)/$(pip) --require-hashes -r $$<
+	@touch $$@
+
+$(1)/.native: $(1)/.base pyproject.toml $(rust) $(if $(wildcard python/wireway/$(4)),,force)
+	@tools/preflight
+	@echo "build the native half for $(1) (the first time takes about two minutes)"
+	@VIRTUAL_ENV=$(CURDIR)/$(1) $(1)/bin/maturin develop --quiet --release --target-dir $(3)
+	@touch $$@
+endef
+$(eval $(call environment,.venv,tools/pythons --main,$(TARGET),_native.*.so))
+$(foreach minor,3.11 3.12 3.13 3.14,$(eval $(call environment,.venv-$(minor),tools/pythons | sed -n 's/^$(minor) //p',$(TARGET)/py$(minor),_native.cpython-$(subst .,,$(minor))-*.so)))
+
+.venv/.dev: requirements/dev.txt .venv/.base
+	@echo "set up .venv for development"
+	@.venv/$(pip) --require-hashes -r $<
+	@touch $@
+
+$(TARGET)/tools/bin/cargo-fuzz: .venv/.base
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "fuzzing needs Rust's nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "fuzzing needs a C++ compiler: apt-get install g++" >&2; exit 1; }
+	@test -x $@ || cargo install --quiet --locked --root $(TARGET)/tools --version $(CARGO_FUZZ) cargo-fuzz || \
+		{ echo "cargo-fuzz $(CARGO_FUZZ) could not be installed: see the error above; cargo must reach its registry" >&2; exit 1; }
+	@touch $@
