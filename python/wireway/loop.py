@@ -254,10 +254,11 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
             handle._run()
         finally:
             self._current_handle = None
-        took = self.time() - start
-        if took >= self.slow_callback_duration:
-            described = base_events._format_handle(handle)  # type: ignore[attr-defined]
-            logger.warning("Executing %s took %.3f seconds", described, took)
+        self._debug_slow(base_events._format_handle(handle), self.time() - start)  # type: ignore[attr-defined]
+
+    def _debug_slow(self, what: object, seconds: float) -> None:
+        if seconds >= self.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds", what, seconds)
 
 
 def new_event_loop(backend: str = "auto") -> EventLoop:

@@ -49,6 +49,20 @@ impl<'a, 'py> Host<'a, 'py> {
         }
     }
 
+    /// Debug mode: warns of callbacks that held the loop for long.
+    #[cold]
+    fn time(&mut self, endpoint: &Endpoint, seconds: f64) {
+        let object = match endpoint {
+            Endpoint::Connection(connection) => connection.as_any(),
+            Endpoint::Transport(transport) => transport.as_any(),
+            Endpoint::Listener(listener) => listener.as_any(),
+            Endpoint::Watch(_) | Endpoint::None => return,
+        };
+        let name = intern!(self.core.py(), "_debug_slow");
+        let result = self.core.call_method1(name, (object, seconds)).map(drop);
+        self.keep(result);
+    }
+
     /// Runs a handle of the standard library's and, in debug mode, times it.
     fn run_stock(&self, handle: &Bound<'py, PyAny>) -> PyResult<()> {
         let py = self.core.py();
@@ -89,6 +103,7 @@ impl Sink for Host<'_, '_> {
             Some(Endpoint::Listener(listener)) => Endpoint::Listener(listener.clone_ref(py)),
             _ => return,
         };
+        let start = if core.debug.get() { sys::monotonic() } else { 0.0 };
         let result = match &endpoint {
             Endpoint::Connection(connection) => {
                 connection.bind(py).get().completed(connection.bind(py), self.core, completion)
@@ -111,6 +126,9 @@ impl Sink for Host<'_, '_> {
             Endpoint::None => Ok(()),
         };
         self.keep(result);
+        if start > 0.0 {
+            self.time(&endpoint, sys::monotonic() - start);
+        }
         core.reactor.flush_dirty(self);
     }
 }
