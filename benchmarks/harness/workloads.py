@@ -1,0 +1,212 @@
+"""What is measured, against whom, and the figures to reach.
+
+The table of the project's goals as data. A *candidate* is ``peer/mode``: who serves, and how its
+handler is written (see ``peers/echo.py`` for the modes). Knows nothing of measuring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["echo", "churn", "idle", "exercise"]
+Metric = Literal["value", "user_us"]
+
+OURS = ("wireway-epoll", "wireway-io_uring")
+LOOPS = ("asyncio", "uvloop", "uvloop-0.22.1", "rloop", "blazio")
+LEVEL = 0.97
+"""What counts as level: within the noise of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure to reach, relative to another candidate of the same run or absolute."""
+
+    ours: str
+    at: Literal["at least", "at most"]
+    factor: float
+    of: str = ""
+    """The candidate that `factor` multiplies; empty: `factor` is the figure itself."""
+    metric: Metric = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One table of the report."""
+
+    name: str
+    title: str
+    kind: Kind
+    candidates: tuple[str, ...]
+    reference: str
+    targets: tuple[Target, ...] = ()
+    connections: int = 64
+    depth: int = 1
+    size: int = 100
+
+    @property
+    def unit(self) -> str:
+        """What the main figure counts."""
+        return {"echo": "messages/s", "churn": "connections/s", "idle": "B/connection", "exercise": "operations/s"}[
+            self.kind
+        ]
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether a higher main figure is better."""
+        return self.kind != "idle"
+
+
+def _with(mode: str, *peers: str) -> tuple[str, ...]:
+    return tuple(f"{peer}/{mode}" for peer in peers)
+
+
+def _reach(mode: str, factor: float, *others: str) -> tuple[Target, ...]:
+    return tuple(Target(f"{ours}/{mode}", "at least", factor, other) for other in others for ours in OURS)
+
+
+def _framed_server() -> Workload:
+    return Workload(
+        "framed-server",
+        "Framed echo through the framework: 64 connections, 16 in flight, 100 B, a Python handler for each message",
+        "echo",
+        (
+            *_with("framed", "c-epoll", "c-io_uring"),
+            *(f"{ours}/{mode}" for mode in ("server-plain", "server-async", "server-batch") for ours in OURS),
+            "uvloop/streams-framed",
+        ),
+        "c-epoll/framed",
+        (
+            *_reach("server-plain", 0.85, "c-epoll/framed"),
+            *_reach("server-async", 0.75, "c-epoll/framed"),
+            *_reach("server-async", 14, "uvloop/streams-framed"),
+        ),
+        depth=16,
+    )
+
+
+def _framed_loop(mode: str, title: str) -> Workload:
+    rivals = _with(mode, "uvloop", "uvloop-0.22.1", "blazio")
+    return Workload(
+        mode.replace("protocol", "framed-protocol").replace("streams-framed", "framed-streams").removesuffix("-framed"),
+        f"The same through {title}, framing in Python",
+        "echo",
+        ("c-epoll/framed", *_with(mode, *LOOPS, *OURS)),
+        "uvloop/" + mode,
+        _reach(mode, 1.0, *rivals),
+        depth=16,
+    )
+
+
+def _small(name: str, connections: int, size: int, factor: float) -> Workload:
+    cheap = tuple(
+        Target(f"{ours}/protocol-raw", "at most", 0.6, "uvloop/protocol-raw", "user_us")
+        for ours in (OURS if connections == 64 else ())
+    )
+    return Workload(
+        name,
+        f"Echo: {connections} connections, 1 in flight, {size:,} B, asyncio.Protocol",
+        "echo",
+        (*_with("raw", "c-epoll", "c-io_uring"), *_with("protocol-raw", *LOOPS, *OURS)),
+        "c-epoll/raw",
+        _reach("protocol-raw", factor, "c-epoll/raw") + cheap,
+        connections=connections,
+        size=size,
+    )
+
+
+def _large(size: int, label: str, framed: bool) -> Workload:
+    kind = "framed" if framed else "raw"
+    ours = "server-plain" if framed else "server-raw"
+    python = (
+        ("asyncio/streams-framed", *_with("protocol-framed", *LOOPS), "uvloop/streams-framed")
+        if framed
+        else _with("protocol-raw", *LOOPS)
+    )
+    loops_ours = "protocol-framed" if framed else "protocol-raw"
+    reference = f"c-epoll/{kind}"
+    return Workload(
+        f"large-{label.replace(' ', '')}-{kind}",
+        f"{label} echo, {kind}: 8 connections, 1 in flight",
+        "echo",
+        (*_with(kind, "c-epoll", "c-io_uring"), *python, *_with(loops_ours, *OURS), *_with(ours, *OURS)),
+        reference,
+        _reach(ours, LEVEL, reference) + (() if framed else _reach(loops_ours, LEVEL, reference)),
+        connections=8,
+        size=size,
+    )
+
+
+def _exercise(name: str, title: str) -> Workload:
+    return Workload(
+        name, title, "exercise", _with(name, *LOOPS, *OURS), f"uvloop/{name}", _reach(name, LEVEL, f"uvloop/{name}")
+    )
+
+
+def _memory() -> Workload:
+    return Workload(
+        "memory",
+        "User memory for each idle connection, after one message of 100 B",
+        "idle",
+        (
+            "uvloop/streams-framed",
+            *_with("protocol-raw", *LOOPS, *OURS),
+            *_with("server-plain", *OURS),
+            "c-epoll/framed",
+            "c-io_uring/framed",
+        ),
+        "uvloop/protocol-raw",
+        tuple(
+            Target(f"{ours}/{mode}", "at most", limit)
+            for mode, limit in (("server-plain", 512), ("protocol-raw", 1000))
+            for ours in OURS
+        ),
+        connections=5000,
+    )
+
+
+def _accepts() -> Workload:
+    return Workload(
+        "accepts",
+        "Connections accepted: connect, one message of 100 B, its reply, close",
+        "churn",
+        (
+            *_with("raw", "c-epoll", "c-io_uring"),
+            *_with("protocol-raw", *LOOPS, *OURS),
+            *_with("server-raw", *OURS),
+        ),
+        "uvloop/protocol-raw",
+        _reach("protocol-raw", 1.5, "uvloop/protocol-raw") + _reach("server-raw", 1.5, "uvloop/protocol-raw"),
+    )
+
+
+def _backends() -> Workload:
+    others = ("wireway-poll", "wireway-select", "wireway-sigio")
+    return Workload(
+        "backends",
+        "All five back ends: framed echo, 64 connections, 16 in flight, 100 B, plain function",
+        "echo",
+        ("c-epoll/framed", *_with("server-plain", *OURS, *others)),
+        "c-epoll/framed",
+        depth=16,
+    )
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    _framed_server(),
+    _framed_loop("protocol-framed", "asyncio.Protocol, one write for each frame"),
+    _framed_loop("streams-framed", "StreamReader and StreamWriter"),
+    _small("echo-64", 64, 100, 0.97),
+    _small("echo-500", 500, 1000, 0.95),
+    _large(100 << 10, "100 KiB", framed=False),
+    _large(100 << 10, "100 KiB", framed=True),
+    _large(1 << 20, "1 MiB", framed=False),
+    _large(1 << 20, "1 MiB", framed=True),
+    _exercise("call_soon", "call_soon: 100 chains of callbacks"),
+    _exercise("call_later", "call_later: 10,000 timers set, nine in ten cancelled"),
+    _exercise("switches", "Task switches: 100 Tasks that sleep(0)"),
+    _exercise("tasks", "create_task and gather, 100 at a time"),
+    _memory(),
+    _accepts(),
+    _backends(),
+)

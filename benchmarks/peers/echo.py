@@ -1,0 +1,202 @@
+"""An echo server in Python: one loop, one way of writing it.
+
+Owns the handlers, written as a user of each interface would write them: the same handler runs on
+every loop. Knows no load and measures nothing. Run by the benchmark runner, or by hand::
+
+    python benchmarks/peers/echo.py --loop uvloop --mode streams-framed --port 9000
+
+Prints ``ready`` and what runs once it listens; SIGTERM ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+HEADER = 4
+MODES = (
+    "protocol-raw",
+    "protocol-framed",
+    "streams-raw",
+    "streams-framed",
+    "server-plain",
+    "server-async",
+    "server-batch",
+    "server-raw",
+)
+LOOPS = ("asyncio", "uvloop", "rloop", "blazio", "wireway")
+
+
+class RawEcho(asyncio.Protocol):
+    """Bytes go back as they come."""
+
+    __slots__ = ("transport",)
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+class FramedEcho(asyncio.Protocol):
+    """Frames with a 4-byte length: cut in Python, one write for each."""
+
+    __slots__ = ("buffered", "partial", "transport", "wanted")
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.partial: list[bytes] = []
+        self.buffered = 0
+        self.wanted = HEADER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.buffered:
+            self.partial.append(data)
+            self.buffered += len(data)
+            if self.buffered < self.wanted:
+                return
+            data = b"".join(self.partial)
+            self.partial.clear()
+        position, size = 0, len(data)
+        self.wanted = HEADER
+        while size - position >= HEADER:
+            end = position + HEADER + int.from_bytes(data[position : position + HEADER], "big")
+            if end > size:
+                self.wanted = end - position
+                break
+            self.message(data[position + HEADER : end])
+            position = end
+        self.buffered = size - position
+        if self.buffered:
+            self.partial.append(data[position:])
+
+    def message(self, payload: bytes) -> None:
+        self.transport.write(len(payload).to_bytes(HEADER, "big") + payload)
+
+
+async def raw_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Bytes, through the streams interface."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+async def framed_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Frames, through the streams interface."""
+    try:
+        while True:
+            size = int.from_bytes(await reader.readexactly(HEADER), "big")
+            payload = await reader.readexactly(size)
+            writer.write(size.to_bytes(HEADER, "big") + payload)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+def loop_factory(name: str, backend: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """How to make a loop of this name."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    module = importlib.import_module(name)
+    if name == "wireway":
+        return partial(module.new_event_loop, backend)
+    factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return factory
+
+
+def ready(what: str) -> None:
+    """Tell the runner, once everything that starting made is cleared away."""
+    gc.collect()
+    print(f"ready {what}; Python {platform.python_version()}", flush=True)
+
+
+async def serve(mode: str, port: int) -> None:
+    """Serve with Protocol or streams on the running loop."""
+    loop = asyncio.get_running_loop()
+    if mode.startswith("protocol"):
+        protocol = RawEcho if mode == "protocol-raw" else FramedEcho
+        server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
+    else:
+        handler = raw_stream if mode == "streams-raw" else framed_stream
+        server = await asyncio.start_server(handler, "127.0.0.1", port, backlog=4096)
+    kind = type(loop)
+    ready(f"{kind.__module__}.{kind.__qualname__} {getattr(loop, 'backend', '')}".strip())
+    try:
+        # Not serve_forever: rloop 0.5.0 stops listening there.
+        await asyncio.Event().wait()
+    finally:
+        server.close()
+
+
+def serve_wireway(mode: str, port: int, backend: str) -> None:
+    """Serve with `wireway.Server`."""
+    import wireway
+
+    framing: Any = wireway.Raw() if mode == "server-raw" else wireway.LengthPrefix(4)
+    server = wireway.Server(f"tcp://127.0.0.1:{port}", framing=framing)
+
+    def plain(conn: wireway.Connection, message: bytes) -> None:
+        conn.send_nowait(message)
+
+    async def coroutine(conn: wireway.Connection, message: bytes) -> None:
+        await conn.send(message)
+
+    def batch(conn: wireway.Connection, messages: list[bytes]) -> None:
+        for message in messages:
+            conn.send_nowait(message)
+
+    if mode == "server-batch":
+        server.on_batch(batch)
+    elif mode == "server-async":
+        server.on_message(coroutine)
+    else:
+        server.on_message(plain)
+    server.run(backend=backend, on_started=lambda started: ready(f"wireway.Server {started.backend}"))
+
+
+def main() -> None:
+    """Read the options and serve."""
+    parser = argparse.ArgumentParser(description="an echo server for the benchmarks")
+    parser.add_argument("--loop", choices=LOOPS, required=True)
+    parser.add_argument("--mode", choices=MODES, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--backend", default="auto", help="wireway's back end")
+    options = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        if options.mode.startswith("server"):
+            if options.loop != "wireway":
+                parser.error("server modes are wireway's")
+            serve_wireway(options.mode, options.port, options.backend)
+        else:
+            with asyncio.Runner(loop_factory=loop_factory(options.loop, options.backend)) as runner:
+                runner.run(serve(options.mode, options.port))
+    except KeyboardInterrupt:
+        pass
+    except (ImportError, OSError) as error:
+        sys.exit(f"echo.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
