@@ -11,7 +11,7 @@ use crate::harness::{
     Case, QUIET, Rig, Seen, listener, open_descriptors, pair, pattern, peer, same_bytes,
 };
 use crate::system::{
-    alarm_storm, duplicate, forked, heap_in_use, limit, reset, small_buffers, tcp_socket,
+    Storm, duplicate, forked, heap_in_use, limit, reset, small_buffers, tcp_socket,
 };
 
 /// EINTR at every call that sleeps, and at some that do not.
@@ -21,7 +21,7 @@ pub fn interrupted_by_signals(case: &Case) {
         let (ours, mut peer) = pair();
         small_buffers(&ours, &peer);
         let token = rig.stream(&ours);
-        alarm_storm(100);
+        let _storm = Storm::new();
         let data = pattern(1, 2 << 20);
         let echo = std::thread::spawn(move || {
             let (mut buffer, mut left) = (vec![0; 10_000], 2 << 20);
@@ -47,7 +47,6 @@ pub fn interrupted_by_signals(case: &Case) {
             rig.turn(Some(QUIET));
         }
         assert_eq!(rig.log.seen.len(), before);
-        alarm_storm(0);
     });
 }
 

@@ -198,6 +198,9 @@ impl Rig {
     #[track_caller]
     pub fn quiet(&mut self) {
         let before = self.log.seen.len();
+        // Once it looks up and finds all others idle, which is not the same as not looking.
+        self.driver.waker().wake();
+        self.turn(None);
         let (start, mut turns) = (Instant::now(), 0);
         while start.elapsed() < QUIET {
             self.turn(Some(QUIET));

@@ -4,6 +4,10 @@ use std::io;
 use std::mem::size_of;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use wireway_core::sys::set_socket_option;
 
@@ -154,20 +158,43 @@ pub fn limit(resource: libc::__rlimit_resource_t, value: u64) {
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).expect("setrlimit");
 }
 
-/// Has SIGALRM interrupt this process every `microseconds`.
-pub fn alarm_storm(microseconds: libc::suseconds_t) {
-    extern "C" fn nothing(_: libc::c_int) {}
-    let every = libc::timeval { tv_sec: 0, tv_usec: microseconds };
-    let timer = libc::itimerval { it_interval: every, it_value: every };
-    // SAFETY: an all-zero action is valid, the handler does nothing, and both structures live through
-    // the calls. Without SA_RESTART a call that sleeps is interrupted.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        check(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()))
-            .expect("sigaction");
-        check(libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()))
-            .expect("setitimer");
+/// Signals that interrupt the thread that made it, one after the other, until dropped.
+pub struct Storm {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Storm {
+    pub fn new() -> Self {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: an all-zero action is valid and the handler does nothing. Without SA_RESTART a call that
+        // sleeps is interrupted.
+        let here = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            check(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()))
+                .expect("sigaction");
+            libc::pthread_self()
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // SAFETY: that thread joins this one before it ends.
+                    unsafe { libc::pthread_kill(here, libc::SIGUSR1) };
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
     }
 }
 
