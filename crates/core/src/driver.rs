@@ -132,6 +132,25 @@ impl Waker {
     }
 }
 
+/// Whether an accept failed because that one connection died in the backlog: the next may be well
+/// (accept(2), "Error handling").
+fn is_transient_accept(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EPERM
+        )
+    )
+}
+
 /// The five back ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Backend {

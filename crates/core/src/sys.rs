@@ -74,8 +74,7 @@ pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
 
 /// `sendmsg(2)` of several pieces, never blocking, never raising SIGPIPE.
 pub fn send_slices(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    // SAFETY: all-zero is a valid `msghdr`: null pointers with zero lengths.
-    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut message = empty_message();
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len() as _;
     retry(|| {
@@ -599,4 +598,69 @@ pub(crate) fn take_signals(fd: RawFd, signals: &mut [Signal]) -> io::Result<usiz
         Err(error) if would_block(&error) => Ok(0),
         Err(error) => Err(error),
     }
+}
+
+// --- io_uring ----------------------------------------------------------------------------------
+
+/// Anonymous memory, page-aligned, zeroed, unmapped when dropped.
+pub(crate) struct Mapping {
+    start: std::ptr::NonNull<u8>,
+    length: usize,
+}
+
+impl Mapping {
+    /// `length` bytes.
+    pub(crate) fn new(length: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping touches no memory that exists.
+        let start = unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = std::ptr::NonNull::<u8>::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: the range was just mapped. The kernel must not write into a child's copy: it is not
+        // given one. A refusal only costs a forked child some copying.
+        unsafe { libc::madvise(start.as_ptr().cast(), length, libc::MADV_DONTFORK) };
+        Ok(Self { start, length })
+    }
+
+    /// Its first byte.
+    pub(crate) fn start(&self) -> std::ptr::NonNull<u8> {
+        self.start
+    }
+
+    /// Leaves the memory mapped for ever.
+    pub(crate) fn leak(&mut self) {
+        self.length = 0;
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.length > 0 {
+            // SAFETY: the range was mapped by `new` and its owner is gone.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+        }
+    }
+}
+
+/// Refuses regular files and directories with EPERM, as `epoll_ctl(2)` does.
+pub(crate) fn check_pollable(fd: RawFd) -> io::Result<()> {
+    // SAFETY: all-zero is a valid `stat`.
+    let mut status: libc::stat = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: `status` is writable.
+    check(unsafe { libc::fstat(fd, &raw mut status) })?;
+    match status.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EPERM)),
+        _ => Ok(()),
+    }
+}
+
+/// A `msghdr` of nulls and zeros.
+pub(crate) fn empty_message() -> libc::msghdr {
+    // SAFETY: all-zero is a valid `msghdr`: null pointers with zero lengths.
+    unsafe { MaybeUninit::zeroed().assume_init() }
 }

@@ -72,6 +72,7 @@ contract! {
         pausing_with_the_end_behind
         large_messages_arrive_whole
         urgent_data_does_not_stall_a_stream
+        a_stream_that_another_driver_has
     }
     ending {
         end_of_stream_comes_once
@@ -107,6 +108,7 @@ contract! {
         a_closed_listener_refuses
         not_a_listener
         several_listeners
+        a_listener_shared_by_two_drivers
     }
     detaching {
         nothing_comes_after_detach

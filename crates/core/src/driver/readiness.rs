@@ -25,7 +25,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Capabilities, Driver, Fate, Sent, Sink, Waker};
+use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, is_transient_accept};
 use crate::buffer::{MAX_SLICES, SendQueue};
 use crate::op::{Cancel, Completion, Interest, Op, Role, Token};
 use crate::sys;
@@ -71,6 +71,8 @@ pub trait Poller {
     }
 
     /// Begins to watch. `interest` is not empty. One descriptor number is added once at a time.
+    ///
+    /// `EOPNOTSUPP` says that this one can only be watched level-triggered, and so it then is.
     fn add(&mut self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger)
     -> io::Result<()>;
 
@@ -95,6 +97,8 @@ struct Slot {
     generation: u32,
     fd: RawFd,
     role: Role,
+    /// Registered once, for everything: the poller is not told of changes.
+    edge: bool,
     /// `want::*`, what is in progress.
     wanted: u8,
     /// What `Watch` asked for.
@@ -157,6 +161,7 @@ impl<P: Poller> Inner<P> {
                 generation: 0,
                 fd: -1,
                 role,
+                edge: false,
                 wanted: 0,
                 watching: Interest::NONE,
                 registered: Interest::NONE,
@@ -175,6 +180,7 @@ impl<P: Poller> Inner<P> {
             generation,
             fd,
             role,
+            edge: false,
             wanted: 0,
             watching: Interest::NONE,
             registered: Interest::NONE,
@@ -199,7 +205,7 @@ impl<P: Poller> Inner<P> {
     /// Tells a level-triggered poller what the slot now waits for.
     fn sync(&mut self, token: Token) -> io::Result<()> {
         let Some(slot) = self.slot(token) else { return Ok(()) };
-        if P::EDGE && slot.role != Role::Watched {
+        if P::EDGE && slot.edge {
             return Ok(());
         }
         let (fd, before, after) = (slot.fd, slot.registered, slot.interest());
@@ -368,18 +374,7 @@ impl<P: Poller> Readiness<P> {
                         }
                         return;
                     }
-                    // That one connection died in the backlog (accept(2), "Error handling").
-                    Some(
-                        libc::ECONNABORTED
-                        | libc::EPROTO
-                        | libc::ENETDOWN
-                        | libc::ENOPROTOOPT
-                        | libc::EHOSTDOWN
-                        | libc::ENONET
-                        | libc::EHOSTUNREACH
-                        | libc::ENETUNREACH
-                        | libc::EPERM,
-                    ) => {}
+                    _ if is_transient_accept(&error) => {}
                     // No descriptors, no memory, or not a listener. The listener stays ready: the
                     // next `Accept` tries at once.
                     _ => {
@@ -486,9 +481,13 @@ impl<P: Poller> Driver for Readiness<P> {
         let token = inner.insert(fd, role);
         if P::EDGE && role != Role::Watched {
             let interest = if role == Role::Stream { Interest::BOTH } else { Interest::READ };
-            if let Err(error) = inner.poller.add(fd, token, interest, Trigger::Edge) {
-                inner.release(token);
-                return Err(error);
+            match inner.poller.add(fd, token, interest, Trigger::Edge) {
+                Ok(()) => inner.slots[token.index()].edge = true,
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                Err(error) => {
+                    inner.release(token);
+                    return Err(error);
+                }
             }
         }
         Ok(token)
@@ -497,8 +496,7 @@ impl<P: Poller> Driver for Readiness<P> {
     fn detach(&self, token: Token, fate: Fate) {
         let mut inner = self.inner.borrow_mut();
         if let Some(slot) = inner.slot(token) {
-            let (fd, registered) = (slot.fd, slot.registered);
-            let edge = P::EDGE && slot.role != Role::Watched;
+            let (fd, edge, registered) = (slot.fd, slot.edge, slot.registered);
             // In a forked child the poller's kernel object is the parent's: leave it alone.
             if (edge || !registered.is_empty()) && sys::fork_generation() == self.forks {
                 inner.poller.remove(fd, token);

@@ -32,7 +32,7 @@
 //! fcntl(2): `O_ASYNC` works for terminals, sockets, pipes and FIFOs. eventfd, timerfd, pidfd and epoll have no
 //! `fasync`: F_SETFL then succeeds and does nothing, which only F_GETFL shows. A terminal sends none when
 //! it hangs up. And a file that has `O_ASYNC` on before we set it (our own descriptor's duplicate, our
-//! parent's socket) signals somebody else, under another number. All these are polled.
+//! parent's listener) signals somebody else, under another number. All these are polled, level-triggered.
 //!
 //! # When the queue is full
 //!
@@ -62,8 +62,11 @@ use super::readiness::{Event, Poller, Trigger};
 use crate::op::{Interest, Token};
 use crate::sys::{self, Owner, Signal};
 
-/// Signals taken by one read; the rest stay queued for the next turn.
-const SIGNALS: usize = 512;
+/// Signals taken by one read.
+const SIGNALS: usize = 256;
+/// Reads in one turn; the rest stay queued. A flood is a signal for each packet, and the queue is shared by
+/// all processes of the user.
+const READS: usize = 16;
 
 /// Plain SIGIOs seen in this process.
 static OVERFLOWS: AtomicU32 = AtomicU32::new(0);
@@ -109,7 +112,7 @@ struct Entry {
     token: Token,
     interest: Interest,
     trigger: Trigger,
-    /// Who was signalled before us; `None` for a descriptor that cannot signal.
+    /// Who was signalled before us; `None` for a descriptor that cannot signal, which is never edge-triggered.
     before: Option<Owner>,
     /// Its place on the list, which is never 0, or 0.
     place: usize,
@@ -247,16 +250,23 @@ impl Sigio {
 
     /// Reads who changed and puts them on the list; returns how many signals that were.
     fn take_signals(&mut self) -> io::Result<usize> {
-        let count = sys::take_signals(self.descriptor.as_raw_fd(), &mut self.buffer)?;
-        for place in 0..count {
-            let signal = self.buffer[place];
-            if signal.number() == self.number.0 {
-                self.look(signal.descriptor());
-            } else {
-                OVERFLOWS.fetch_add(1, Ordering::Relaxed);
+        let mut total = 0;
+        for _ in 0..READS {
+            let count = sys::take_signals(self.descriptor.as_raw_fd(), &mut self.buffer)?;
+            for place in 0..count {
+                let signal = self.buffer[place];
+                if signal.number() == self.number.0 {
+                    self.look(signal.descriptor());
+                } else {
+                    OVERFLOWS.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            total += count;
+            if count < SIGNALS {
+                break;
             }
         }
-        Ok(count)
+        Ok(total)
     }
 
     fn look_if_overflown(&mut self) {
@@ -327,6 +337,10 @@ impl Poller for Sigio {
         trigger: Trigger,
     ) -> io::Result<()> {
         let before = self.arm(fd)?;
+        // On the list for ever, it would be reported writable at each turn: only for what it waits for, then.
+        if before.is_none() && trigger == Trigger::Edge {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
         let index = fd as usize;
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);

@@ -9,7 +9,7 @@ use wireway_core::driver::Fate;
 use wireway_core::op::{Cancel, Completion, Op, Role};
 
 use crate::harness::{Case, Hook, PATIENCE, Seen, listener, peer};
-use crate::system::{closes_on_exec, reset, status_flags, tcp_socket};
+use crate::system::{closes_on_exec, duplicate, reset, status_flags, tcp_socket};
 
 pub fn accepts_all_that_wait(case: &Case) {
     let mut rig = case.rig();
@@ -148,4 +148,33 @@ pub fn several_listeners(case: &Case) {
         assert!(ours.as_raw_fd() > 2);
     }
     rig.quiet();
+}
+
+/// Workers that share a listener: one open file, two drivers, and only one of them can own its signals.
+pub fn a_listener_shared_by_two_drivers(case: &Case) {
+    let (mut one, mut two) = (case.rig(), case.rig());
+    let (listener, address) = listener();
+    let twin = duplicate(&listener, 3).expect("dup");
+    let (first, second) =
+        (one.attach(&listener, Role::Listener), two.attach(&twin, Role::Listener));
+    one.quiet();
+    two.quiet();
+    two.submit(second, Op::Accept);
+    let mut peers = vec![peer(address), peer(address)];
+    two.until("both", |log| log.accepted.len() == 2);
+    two.quiet();
+    two.submit(second, Op::Cancel(Cancel::Accept));
+    peers.push(peer(address));
+    two.quiet();
+    one.submit(first, Op::Accept);
+    one.until("the third", |log| log.accepted.len() == 1);
+    one.close(first, listener);
+    one.quiet();
+    peers.push(peer(address));
+    two.submit(second, Op::Accept);
+    two.until("the fourth", |log| log.accepted.len() == 3);
+    two.quiet();
+    drop(one);
+    peers.push(peer(address));
+    two.until("the fifth", |log| log.accepted.len() == 4);
 }

@@ -1,6 +1,6 @@
 //! Receives: order, pausing, large messages, urgent data.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use wireway_core::op::{Cancel, Completion, Op, Role};
 
 use crate::harness::{Case, Hook, QUIET, Seen, pair, pattern, same_bytes};
-use crate::system::send_urgent;
+use crate::system::{duplicate, send_urgent, small_buffers};
 
 pub fn pieces_arrive_in_order(case: &Case) {
     let mut rig = case.rig();
@@ -174,4 +174,38 @@ pub fn urgent_data_does_not_stall_a_stream(case: &Case) {
     expected.extend_from_slice(b"end");
     rig.until("what is behind it", |log| log.count(token) >= expected.len());
     same_bytes(&rig.log.bytes(token), &expected);
+}
+
+/// One open file under two numbers and two drivers: the second cannot own its signals.
+pub fn a_stream_that_another_driver_has(case: &Case) {
+    let (mut one, mut two) = (case.rig(), case.rig());
+    let (ours, mut peer) = pair();
+    small_buffers(&ours, &peer);
+    let twin = duplicate(&ours, 3).expect("dup");
+    let _idle = one.attach(&ours, Role::Stream);
+    one.quiet();
+    let token = two.stream(&twin);
+    two.quiet();
+    for round in 1..10 {
+        peer.write_all(b"data").expect("write");
+        two.until("data", |log| log.count(token) == 4 * round);
+    }
+    two.submit(token, Op::Cancel(Cancel::Receive));
+    peer.write_all(b"kept").expect("write");
+    two.quiet();
+    let data = pattern(0, 1 << 20);
+    two.send(token, &data);
+    two.submit(token, Op::Receive);
+    two.until("what was kept", |log| log.count(token) == 40);
+    let reader = thread::spawn(move || {
+        let mut read = vec![0; 1 << 20];
+        peer.read_exact(&mut read).expect("read");
+        read
+    });
+    two.until("the send", |log| log.all_sent(token));
+    same_bytes(&reader.join().expect("reader"), &data);
+    two.until("the end", |log| log.events(token) == [&Seen::Ended(0)]);
+    two.quiet();
+    two.close(token, twin);
+    two.quiet();
 }
