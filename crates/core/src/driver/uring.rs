@@ -93,7 +93,6 @@ struct Stash {
 struct Slot {
     generation: u32,
     fd: RawFd,
-    role: Role,
     attached: bool,
     /// `kind::*` that are asked for.
     wanted: u8,
@@ -112,11 +111,10 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(generation: u32, fd: RawFd, role: Role) -> Self {
+    fn new(generation: u32, fd: RawFd) -> Self {
         Self {
             generation,
             fd,
-            role,
             attached: true,
             wanted: 0,
             armed: 0,
@@ -178,7 +176,7 @@ impl Uring {
             orphans: Vec::new(),
             retired: Vec::new(),
         };
-        let wake = inner.insert(event.as_raw_fd(), Role::Watched);
+        let wake = inner.insert(event.as_raw_fd());
         inner.watch(wake, Interest::READ);
         Ok(Self {
             inner: RefCell::new(inner),
@@ -415,15 +413,15 @@ impl Inner {
         (slot.attached && slot.generation == token.generation()).then_some(slot)
     }
 
-    fn insert(&mut self, fd: RawFd, role: Role) -> Token {
+    fn insert(&mut self, fd: RawFd) -> Token {
         match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
-                *slot = Slot::new(slot.generation, fd, role);
+                *slot = Slot::new(slot.generation, fd);
                 Token::new(index, slot.generation)
             }
             None => {
-                self.slots.push(Slot::new(0, fd, role));
+                self.slots.push(Slot::new(0, fd));
                 Token::new((self.slots.len() - 1) as u32, 0)
             }
         }
@@ -518,6 +516,11 @@ impl Inner {
             let cancel = opcode::AsyncCancel::new(self.cancels[index]).build();
             // SAFETY: the entry names no memory.
             unsafe { self.ring.push(&quiet(cancel))? };
+        }
+        if self.cancels.iter().any(|data| (data >> 56) as u8 == kind::ACCEPT) {
+            // Accepts wait exclusively: until a cancelled one is taken off the listener it swallows
+            // the wake-ups of the one that follows it. So it goes before anything else is armed.
+            self.ring.enter(0, Some(Duration::ZERO))?;
         }
         self.cancels.clear();
         let mut todo = std::mem::take(&mut self.todo);
@@ -628,7 +631,7 @@ impl Driver for Uring {
             // A poll says that files and directories are always ready; like epoll, we refuse them.
             sys::check_pollable(fd)?;
         }
-        Ok(self.inner.borrow_mut().insert(fd, role))
+        Ok(self.inner.borrow_mut().insert(fd))
     }
 
     fn detach(&self, token: Token, fate: Fate) {
