@@ -1,0 +1,95 @@
+"""README and docs: links lead somewhere, commands exist, and each Python block runs as it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import wireway
+from support.tree import ROOT, markdown_files
+from wireway.cli import main
+
+PAGES = [page for page in markdown_files() if page.parts[0] in ("docs", "requirements") or len(page.parts) == 1]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    return COMMENT.sub("", FENCE.sub("", (ROOT / page).read_text()))
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [body for language, body in FENCE.findall((ROOT / page).read_text()) if language in languages]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings get: small letters, words joined by hyphens."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()).strip() for heading in headings)
+    return {re.sub(r"[\s]+", "-", heading) for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (ROOT / page.parent / path).resolve() if path else ROOT / page
+        assert there.exists(), f"{page} links to {target}, which is not there"
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there.relative_to(ROOT)), f"{page} links to {target}: no such heading"
+
+
+def commands(page: Path) -> Iterator[str]:
+    for block in blocks(page, "sh", "bash", "console"):
+        for line in block.splitlines():
+            yield line.strip().removeprefix("$ ").partition("  #")[0].strip()
+    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_exist(page: Path) -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for command in commands(page):
+        if match := re.match(r"make ([a-z-]+)", command):
+            assert match[1] in verbs, f"{page}: `{command}`: the Makefile has no such verb"
+        if match := re.match(r"(?:python -m )?wireway (serve .+)", command):
+            words = match[1].split("#")[0].split()
+            result = CliRunner().invoke(main, [*words, "--help"])
+            assert result.exit_code == 0, f"{page}: `{command}`: {result.output}"
+        for path in re.findall(
+            r"(?<![\w/.~-])((?:tests|tools|benchmarks|docs|crates|python|fuzz)/[\w./*{},-]*)", command
+        ):
+            if not re.search(r"[*{<…]", path):
+                assert (ROOT / path.rstrip(".,")).exists(), f"{page}: `{command}`: {path} is not there"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
+def test_python_blocks_run(page: Path) -> None:
+    """The blocks of a page run one after the other, in one namespace. A server that they leave must serve."""
+    names: dict[str, Any] = {"__name__": "example"}
+    for body in blocks(page, "python"):
+        before = names.get("server")
+        exec(compile(re.sub(r"(tcp://127\.0\.0\.1):\d+", r"\1:0", body), str(page), "exec"), names)
+        server = names.get("server")
+        if isinstance(server, wireway.Server) and server is not before:
+            wireway.run(echoes(server))
+
+
+async def echoes(server: wireway.Server) -> None:
+    """Say hello to a server that sends messages back, with a length of four bytes before them."""
+    async with server:
+        host, _, port = server.addresses[0].removeprefix("tcp://").rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"\0\0\0\5hello")
+        assert await asyncio.wait_for(reader.readexactly(9), 10) == b"\0\0\0\5hello"
+        writer.close()
+        await writer.wait_closed()
