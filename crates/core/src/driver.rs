@@ -115,6 +115,16 @@ pub trait Driver {
     /// Only what leaves the driver unusable.
     fn wait(&self, timeout: Option<Duration>, sink: &mut dyn Sink) -> io::Result<()>;
 
+    /// Gives the kernel what is queued, without waiting: the loop stops, and nobody knows whether it
+    /// will run again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::wait`].
+    fn settle(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// A handle that ends a `wait` from any thread.
     fn waker(&self) -> Waker;
 }

@@ -236,8 +236,10 @@ impl LoopCore {
                 break Ok(());
             }
         };
+        this.reactor.flush_dirty(&mut host);
+        let settled = this.reactor.driver.settle().map_err(|error| os_error(&error));
         this.runner.set(0);
-        result
+        result.and(settled)
     }
 
     /// Begins to watch a descriptor for reading: the callback runs in each turn while it is readable.

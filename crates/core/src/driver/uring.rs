@@ -510,19 +510,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes entries of everything that is to be done.
-    fn arm(&mut self) -> io::Result<()> {
+    /// Cancels the requests of detached tokens.
+    fn cancel(&mut self) -> io::Result<()> {
+        let mut accepts = false;
         for index in 0..self.cancels.len() {
-            let cancel = opcode::AsyncCancel::new(self.cancels[index]).build();
+            let data = self.cancels[index];
+            accepts |= (data >> 56) as u8 == kind::ACCEPT;
             // SAFETY: the entry names no memory.
-            unsafe { self.ring.push(&quiet(cancel))? };
+            unsafe { self.ring.push(&quiet(opcode::AsyncCancel::new(data).build()))? };
         }
-        if self.cancels.iter().any(|data| (data >> 56) as u8 == kind::ACCEPT) {
+        self.cancels.clear();
+        if accepts {
             // Accepts wait exclusively: until a cancelled one is taken off the listener it swallows
             // the wake-ups of the one that follows it. So it goes before anything else is armed.
             self.ring.enter(0, Some(Duration::ZERO))?;
         }
-        self.cancels.clear();
+        Ok(())
+    }
+
+    /// Makes entries of everything that is to be done.
+    fn arm(&mut self) -> io::Result<()> {
+        self.cancel()?;
         let mut todo = std::mem::take(&mut self.todo);
         for token in todo.drain(..) {
             if let Some(slot) = self.slot(token) {
@@ -657,11 +665,27 @@ impl Driver for Uring {
             {
                 inner.orphans.push((user_data(kind::SEND, token), send));
             }
+            if armed & kind::ACCEPT != 0 && inner.thread == sys::thread_id() {
+                // Who closes a listener expects that nobody can connect from then on, also while the
+                // loop stands still; an armed accept would keep the socket open. A failure leaves the
+                // cancel queued for the next wait.
+                let _ = inner.cancel();
+            }
             drop(inner);
             drop(stash);
         }
         // Requests hold the file, not the number: it may be closed at once.
         drop(fate);
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        if self.forked() {
+            return Ok(());
+        }
+        let mut inner = self.inner.borrow_mut();
+        inner.bind()?;
+        inner.arm()?;
+        if inner.ring.needs_enter() { inner.ring.enter(0, Some(Duration::ZERO)) } else { Ok(()) }
     }
 
     fn submit(&self, token: Token, op: Op) -> io::Result<()> {
