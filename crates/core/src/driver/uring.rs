@@ -102,6 +102,8 @@ struct Slot {
     ending: u8,
     /// Stands in `todo`.
     listed: bool,
+    /// Has received something since its receive was armed.
+    fed: bool,
     watching: Interest,
     /// What the armed poll asks for.
     polled: Interest,
@@ -120,6 +122,7 @@ impl Slot {
             armed: 0,
             ending: 0,
             listed: false,
+            fed: false,
             watching: Interest::NONE,
             polled: Interest::NONE,
             stash: None,
@@ -138,6 +141,9 @@ struct Inner {
     free: Vec<u32>,
     /// Tokens whose wanted and armed operations differ, or that have something stashed to deliver.
     todo: Vec<Token>,
+    /// Tokens whose receive ended for want of buffers before it got any: armed before all others, or
+    /// a flood on one connection would take every buffer again.
+    hungry: Vec<Token>,
     /// User data of requests of detached tokens, to be cancelled.
     cancels: Vec<u64>,
     /// Sends of detached tokens that the kernel still reads from.
@@ -172,6 +178,7 @@ impl Uring {
             slots: Vec::new(),
             free: Vec::new(),
             todo: Vec::new(),
+            hungry: Vec::new(),
             cancels: Vec::new(),
             orphans: Vec::new(),
             retired: Vec::new(),
@@ -285,6 +292,7 @@ impl Uring {
             // given back, below; the mapping lives as long as the driver.
             let bytes = unsafe { bytes.as_ref() };
             let Some(slot) = inner.slot(token) else { return };
+            slot.fed = true;
             if slot.wanted & kind::RECEIVE != 0 && slot.stash.is_none() {
                 drop(inner);
                 sink.complete(token, Completion::Received(bytes));
@@ -300,8 +308,14 @@ impl Uring {
         }
         let end = match -entry.result {
             0 => Ok(()),
-            // Out of buffers, or told to end: `disarm` has listed it to be armed again if it is wanted.
-            libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN => return,
+            libc::ENOBUFS => {
+                if inner.slot(token).is_some_and(|slot| !slot.fed) {
+                    inner.hungry.push(token);
+                }
+                return;
+            }
+            // Told to end: `disarm` has listed it to be armed again if it is wanted.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => return,
             errno => Err(io::Error::from_raw_os_error(errno)),
         };
         let Some(slot) = inner.slot(token) else { return };
@@ -531,6 +545,13 @@ impl Inner {
     /// Makes entries of everything that is to be done.
     fn arm(&mut self) -> io::Result<()> {
         self.cancel()?;
+        for index in 0..self.hungry.len() {
+            let token = self.hungry[index];
+            if self.slot(token).is_some() {
+                self.arm_one(token)?;
+            }
+        }
+        self.hungry.clear();
         let mut todo = std::mem::take(&mut self.todo);
         for token in todo.drain(..) {
             if let Some(slot) = self.slot(token) {
@@ -558,6 +579,7 @@ impl Inner {
         slot.armed |= missing;
         let mut entries: [Option<squeue::Entry>; 4] = [const { None }; 4];
         if missing & kind::RECEIVE != 0 {
+            slot.fed = false;
             let entry = opcode::RecvMulti::new(fd, buffers::GROUP).build();
             entries[0] = Some(entry.user_data(user_data(kind::RECEIVE, token)));
         }
