@@ -1,16 +1,21 @@
-/* The epoll reference: level-triggered, one receive and one send for each readable event.
+/* The epoll reference: edge-triggered for both directions, set once; one receive and one send for each
+ * event of a small message.
  *
- * There is no second receive after a short one: epoll reports what is left. All connections share one
- * receive buffer and one output buffer, which stay in the cache; a connection owns memory only while
- * it holds part of a frame or bytes that the kernel does not take. While it holds such bytes it is
- * watched for writing and not for reading, so TCP pushes back.
+ * There is no second receive after a short one: it emptied the socket, and what comes later is a new
+ * edge. (Only the end of the stream may share its edge with the last bytes; EPOLLRDHUP tells.) After a
+ * few full receives the others get their turn, and arming again makes a new edge.
+ *
+ * All connections share one receive buffer and one output buffer, which stay in the cache; a connection
+ * owns memory only while it holds part of a frame or bytes that the kernel does not take. While it
+ * holds such bytes nothing is read, so TCP pushes back.
  */
 #define _GNU_SOURCE
 #include "common.h"
 
 #include <sys/epoll.h>
 
-enum { RECEIVE = 256 << 10, EVENTS = 512 };
+enum { RECEIVE = 256 << 10, EVENTS = 512, FULL_RECEIVES = 8 };
+enum { INTEREST = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (int)EPOLLET };
 
 struct connection {
     int fd;
@@ -24,9 +29,9 @@ static struct options options;
 static uint8_t received[RECEIVE];
 static struct bytes output; /* empty between events */
 
-static void watch(struct connection *connection, int verb, uint32_t interest)
+static void watch(struct connection *connection, int verb)
 {
-    struct epoll_event event = {.events = interest, .data.ptr = connection};
+    struct epoll_event event = {.events = INTEREST, .data.ptr = connection};
     if (epoll_ctl(epoll, verb, connection->fd, &event) < 0)
         die("epoll_ctl");
 }
@@ -52,11 +57,12 @@ static void accept_all(int listener)
         if (!connection)
             die("memory");
         connection->fd = fd;
-        watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+        watch(connection, EPOLL_CTL_ADD);
     }
 }
 
-/* Send; what is not taken is kept, and reading stops until it is. False: the connection is gone. */
+/* Send; what is not taken is kept, and reading stops until it is. False: not all is sent, or the
+ * connection is gone. */
 static bool send_or_keep(struct connection *connection, const uint8_t *data, size_t size)
 {
     ssize_t sent = send(connection->fd, data, size, MSG_NOSIGNAL);
@@ -70,28 +76,28 @@ static bool send_or_keep(struct connection *connection, const uint8_t *data, siz
         sent = 0;
     }
     bytes_append(&connection->unsent, data + sent, size - (size_t)sent);
-    watch(connection, EPOLL_CTL_MOD, EPOLLOUT);
-    return true;
+    return false;
 }
 
-static void on_writable(struct connection *connection)
+/* Send what was kept. False: not all is sent, or the connection is gone. */
+static bool send_kept(struct connection *connection)
 {
     struct bytes *unsent = &connection->unsent;
     ssize_t sent = send(connection->fd, unsent->data + unsent->start, bytes_held(unsent), MSG_NOSIGNAL);
     if (sent < 0) {
         if (errno != EAGAIN)
             drop(connection);
-        return;
+        return false;
     }
     unsent->start += (size_t)sent;
-    if (bytes_held(unsent) == 0) {
-        unsent->start = unsent->end = 0;
-        watch(connection, EPOLL_CTL_MOD, EPOLLIN);
-    }
+    if (bytes_held(unsent) > 0)
+        return false;
+    unsent->start = unsent->end = 0;
+    return true;
 }
 
-/* Cut `size` bytes at `data` into frames and echo them; keep the rest for later. */
-static void echo_framed(struct connection *connection, const uint8_t *data, size_t size)
+/* Cut `size` bytes at `data` into frames and echo them; keep the rest for later. False as above. */
+static bool echo_framed(struct connection *connection, const uint8_t *data, size_t size)
 {
     struct bytes *partial = &connection->partial;
     ssize_t used = echo_frames(data, size, &output, &connection->wanted);
@@ -99,7 +105,7 @@ static void echo_framed(struct connection *connection, const uint8_t *data, size
     output.end = 0;
     if (used < 0) {
         drop(connection);
-        return;
+        return false;
     }
     if (data == received) {
         if ((size_t)used < size)
@@ -109,11 +115,11 @@ static void echo_framed(struct connection *connection, const uint8_t *data, size
         if (bytes_held(partial) == 0)
             partial->start = partial->end = 0;
     }
-    if (ready > 0)
-        send_or_keep(connection, output.data, ready);
+    return ready == 0 || send_or_keep(connection, output.data, ready);
 }
 
-static void on_readable(struct connection *connection)
+/* One receive, and what follows from it. True: there may be more to receive at once. */
+static bool receive_once(struct connection *connection, bool ending)
 {
     struct bytes *partial = &connection->partial;
     size_t held = bytes_held(partial);
@@ -129,18 +135,33 @@ static void on_readable(struct connection *connection)
     if (got <= 0) {
         if (got == 0 || errno != EAGAIN)
             drop(connection);
+        return false;
+    }
+    bool more = (size_t)got == room || ending;
+    if (!options.framed)
+        return send_or_keep(connection, received, (size_t)got) && more;
+    if (held == 0)
+        return echo_framed(connection, received, (size_t)got) && more;
+    partial->end += (size_t)got;
+    if (connection->wanted > bytes_held(partial))
+        return more;
+    return echo_framed(connection, partial->data + partial->start, bytes_held(partial)) && more;
+}
+
+static void on_event(struct connection *connection, uint32_t events)
+{
+    bool ending = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+    if (bytes_held(&connection->unsent) > 0) {
+        if (!send_kept(connection))
+            return;
+        ending = true; /* edges may have passed meanwhile: receive until there is nothing */
+    } else if (!(events & EPOLLIN) && !ending) {
         return;
     }
-    if (!options.framed) {
-        send_or_keep(connection, received, (size_t)got);
-    } else if (held == 0) {
-        echo_framed(connection, received, (size_t)got);
-    } else {
-        partial->end += (size_t)got;
-        if (connection->wanted > bytes_held(partial))
+    for (int i = 0; i < FULL_RECEIVES; i++)
+        if (!receive_once(connection, ending))
             return;
-        echo_framed(connection, partial->data + partial->start, bytes_held(partial));
-    }
+    watch(connection, EPOLL_CTL_MOD);
 }
 
 int main(int argc, char **argv)
@@ -162,10 +183,8 @@ int main(int argc, char **argv)
             struct connection *connection = events[i].data.ptr;
             if (!connection)
                 accept_all(listener);
-            else if (events[i].events & EPOLLOUT)
-                on_writable(connection);
             else
-                on_readable(connection);
+                on_event(connection, events[i].events);
         }
     }
 }

@@ -95,15 +95,21 @@ static inline struct io_uring_sqe *ring_next(struct ring *ring)
     return sqe;
 }
 
-/* Buffers that the kernel fills. It takes them in the order in which they were given.
+/* Buffers that the kernel fills.
+ *
+ * The kernel takes them in the order in which they were given, so all that it is given take turns and
+ * push each other out of the cache. It is therefore given few at a time, those used last first, and
+ * more only after it once ran out of them.
  *
  * The stride is not a power of two: small messages use only the beginning of each buffer, and at a
- * stride of 64 KiB all those beginnings would compete for the same few sets of the cache.
+ * stride of 128 KiB all those beginnings would compete for the same few sets of the cache.
  */
 struct pool {
     struct io_uring_buf_ring *shared;
     uint8_t *memory;
-    uint16_t tail, count;
+    uint16_t *free; /* a stack */
+    uint16_t tail, count, free_count;
+    uint16_t given, stock; /* how many the kernel has, and how many it shall have */
     unsigned size, stride;
 };
 
@@ -112,35 +118,57 @@ static inline uint8_t *pool_at(struct pool *pool, uint16_t id)
     return pool->memory + (size_t)id * pool->stride;
 }
 
-/* Give a buffer (back) to the kernel. Seen by it after pool_publish. */
-static inline void pool_give(struct pool *pool, uint16_t id)
+/* A buffer is free again. */
+static inline void pool_release(struct pool *pool, uint16_t id)
 {
-    struct io_uring_buf *slot = &pool->shared->bufs[pool->tail++ & (pool->count - 1)];
-    slot->addr = (uint64_t)(uintptr_t)pool_at(pool, id);
-    slot->len = pool->size;
-    slot->bid = id;
+    pool->free[pool->free_count++] = id;
 }
 
-static inline void pool_publish(struct pool *pool)
+/* The kernel has filled one. */
+static inline void pool_taken(struct pool *pool)
 {
-    __atomic_store_n(&pool->shared->tail, pool->tail, __ATOMIC_RELEASE);
+    pool->given--;
 }
 
-static inline void pool_open(struct pool *pool, struct ring *ring, uint16_t count, unsigned size)
+/* The kernel ran out: let it have more from now on. */
+static inline void pool_grow(struct pool *pool)
 {
-    *pool = (struct pool){.count = count, .size = size, .stride = size + 4096 + 256};
+    if (pool->given == 0 && pool->stock < pool->count)
+        pool->stock *= 2;
+}
+
+/* Give the kernel what it shall have, as far as there are any. True: it has some. */
+static inline bool pool_refill(struct pool *pool)
+{
+    uint16_t before = pool->tail;
+    for (; pool->given < pool->stock && pool->free_count > 0; pool->given++) {
+        uint16_t id = pool->free[--pool->free_count];
+        struct io_uring_buf *slot = &pool->shared->bufs[pool->tail++ & (pool->count - 1)];
+        slot->addr = (uint64_t)(uintptr_t)pool_at(pool, id);
+        slot->len = pool->size;
+        slot->bid = id;
+    }
+    if (pool->tail != before)
+        __atomic_store_n(&pool->shared->tail, pool->tail, __ATOMIC_RELEASE);
+    return pool->given > 0;
+}
+
+static inline void pool_open(struct pool *pool, struct ring *ring, uint16_t count, uint16_t stock, unsigned size)
+{
+    *pool = (struct pool){.count = count, .stock = stock, .size = size, .stride = size + 4096 + 256};
     pool->shared = mmap(NULL, count * sizeof(struct io_uring_buf), PROT_READ | PROT_WRITE,
                         MAP_ANONYMOUS | MAP_PRIVATE | MAP_POPULATE, -1, 0);
     pool->memory = mmap(NULL, (size_t)count * pool->stride, PROT_READ | PROT_WRITE,
                         MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
-    if (pool->shared == MAP_FAILED || pool->memory == MAP_FAILED)
+    pool->free = calloc(count, sizeof *pool->free);
+    if (pool->shared == MAP_FAILED || pool->memory == MAP_FAILED || !pool->free)
         die("memory");
     struct io_uring_buf_reg group = {.ring_addr = (uint64_t)(uintptr_t)pool->shared, .ring_entries = count};
     if (ring_register(ring, IORING_REGISTER_PBUF_RING, &group, 1) < 0)
         die("registering buffers");
-    for (unsigned id = 0; id < count; id++)
-        pool_give(pool, (uint16_t)id);
-    pool_publish(pool);
+    for (unsigned id = count; id-- > 0;)
+        pool_release(pool, (uint16_t)id);
+    pool_refill(pool);
 }
 
 #endif

@@ -3,12 +3,13 @@
  *
  * Raw: what was received is sent from the buffer it lies in, and the buffer goes back to the kernel
  * when it is sent; several waiting buffers leave in one sendmsg. Framed: frames are copied to the
- * connection's output and the buffer goes back at once. What arrives while a send is in flight
- * leaves with the next.
+ * connection's output and the buffer goes back at once; a frame that is not whole waits there, behind
+ * the whole ones. What arrives while a send is in flight leaves with the next. Output memory is
+ * handed on from connection to connection, so that it stays in the cache and idle ones own none.
  *
  *   turn: enter (submit, wait) -> completions -> one send for each connection with output -> again
  *
- * A connection ends when its receive has ended and no send is in flight; then its slot is closed.
+ * A connection ends when its receive has ended and all is sent; then its slot is closed.
  * When the kernel has no buffer left a receive ends with ENOBUFS and is started again once buffers
  * have come back: raw echo is held back by that, framed output is bounded only by what the peer sends
  * without reading. That is enough for a benchmark and not for a server.
@@ -19,13 +20,16 @@
 #include <sys/uio.h>
 
 #ifndef BUFFER_SIZE
-#define BUFFER_SIZE (64 << 10)
+#define BUFFER_SIZE (128 << 10)
 #endif
 #ifndef BUFFERS
 #define BUFFERS 256
 #endif
+#ifndef STOCK
+#define STOCK 8
+#endif
 
-enum { ENTRIES = 1024, COMPLETIONS = 8192, MAX_CONNECTIONS = 16384, VECTORS = 16 };
+enum { ENTRIES = 1024, COMPLETIONS = 8192, MAX_CONNECTIONS = 16384, VECTORS = 16, SPARES = 256 };
 enum { ACCEPT, RECEIVE, SEND, CLOSE, SHUTDOWN };
 
 struct piece { /* received, to be sent from where it lies */
@@ -34,9 +38,9 @@ struct piece { /* received, to be sent from where it lies */
 };
 
 struct connection {
-    bool open, receiving, sending, dirty, starved;
-    struct bytes partial, output, in_flight;
-    size_t wanted;
+    bool open, receiving, sending, dirty, starved, failed;
+    struct bytes output, in_flight;
+    size_t whole; /* bytes of output that are whole frames */
     uint16_t first, last; /* pieces waiting to be sent, linked by buffer */
     unsigned pieces, pieces_in_flight;
     struct msghdr message;
@@ -50,7 +54,9 @@ static struct options options;
 static struct connection *connections;
 static struct piece pieces[BUFFERS];
 static uint32_t dirty[MAX_CONNECTIONS], starved[MAX_CONNECTIONS];
-static unsigned dirty_count, starved_count, buffers_given;
+static unsigned dirty_count, starved_count;
+static struct bytes spares[SPARES];
+static unsigned spare_count;
 
 static struct io_uring_sqe *prepare(unsigned operation, unsigned opcode, uint32_t slot)
 {
@@ -78,10 +84,19 @@ static void start_receiving(uint32_t slot)
     connections[slot].receiving = true;
 }
 
-static void give_back(uint16_t id)
+static struct bytes take_output(void)
 {
-    pool_give(&pool, id);
-    buffers_given++;
+    return spare_count > 0 ? spares[--spare_count] : (struct bytes){0};
+}
+
+static void release_output(struct bytes *output)
+{
+    output->start = output->end = 0;
+    if (spare_count < SPARES)
+        spares[spare_count++] = *output;
+    else
+        free(output->data);
+    *output = (struct bytes){0};
 }
 
 static void start_sending(uint32_t slot)
@@ -89,12 +104,17 @@ static void start_sending(uint32_t slot)
     struct connection *connection = &connections[slot];
     struct io_uring_sqe *sqe;
     if (options.framed) {
-        struct bytes empty = connection->in_flight;
-        connection->in_flight = connection->output;
-        connection->output = empty;
+        struct bytes sending = connection->output;
+        connection->output = (struct bytes){0};
+        if (sending.end > connection->whole) { /* part of a frame stays */
+            connection->output = take_output();
+            bytes_append(&connection->output, sending.data + connection->whole, sending.end - connection->whole);
+        }
         sqe = prepare(SEND, IORING_OP_SEND, slot);
-        sqe->addr = (uint64_t)(uintptr_t)connection->in_flight.data;
-        sqe->len = (uint32_t)connection->in_flight.end;
+        sqe->addr = (uint64_t)(uintptr_t)sending.data;
+        sqe->len = (uint32_t)connection->whole;
+        connection->in_flight = sending;
+        connection->whole = 0;
     } else if (connection->pieces == 1) {
         struct piece *piece = &pieces[connection->first];
         sqe = prepare(SEND, IORING_OP_SEND, slot);
@@ -130,13 +150,12 @@ static void mark_dirty(uint32_t slot)
 static void close_if_done(uint32_t slot)
 {
     struct connection *connection = &connections[slot];
-    if (!connection->open || connection->receiving || connection->sending || connection->starved)
+    bool unsent = !connection->failed && (connection->whole > 0 || connection->pieces > 0);
+    if (!connection->open || connection->receiving || connection->sending || connection->starved || unsent)
         return;
     for (uint16_t id = connection->first; id != NONE; id = pieces[id].next)
-        give_back(id);
-    bytes_free(&connection->partial);
-    bytes_free(&connection->output);
-    bytes_free(&connection->in_flight);
+        pool_release(&pool, id);
+    release_output(&connection->output);
     free(connection->vectors);
     connection->open = false;
     struct io_uring_sqe *sqe = prepare(CLOSE, IORING_OP_CLOSE, 0);
@@ -162,27 +181,31 @@ static void on_accept(int listener, const struct io_uring_cqe *cqe)
 /* Cut the bytes received into frames. False: a frame too large. */
 static bool take_frames(struct connection *connection, const uint8_t *data, size_t size)
 {
-    struct bytes *partial = &connection->partial;
-    if (bytes_held(partial) == 0) {
-        ssize_t used = echo_frames(data, size, &connection->output, &connection->wanted);
-        if (used < 0)
+    struct bytes *output = &connection->output;
+    size_t wanted = 0, held;
+    if (!output->data)
+        *output = take_output();
+    while ((held = output->end - connection->whole) > 0 && size > 0) { /* first the frame that is not whole */
+        size_t frame = frame_size(output->data + connection->whole, held);
+        if (frame > HEADER + MAX_FRAME)
             return false;
-        if ((size_t)used < size) {
-            bytes_reserve(partial, connection->wanted > size ? connection->wanted : size);
-            bytes_append(partial, data + used, size - (size_t)used);
-        }
-        return true;
+        size_t missing = (frame ? frame : HEADER) - held;
+        size_t piece = missing < size ? missing : size;
+        bytes_append(output, data, piece);
+        data += piece;
+        size -= piece;
+        if (piece == missing && (frame || frame_size(output->data + connection->whole, HEADER) == HEADER))
+            connection->whole = output->end;
     }
-    bytes_append(partial, data, size);
-    if (connection->wanted > bytes_held(partial))
+    if (size == 0)
         return true;
-    ssize_t used = echo_frames(partial->data + partial->start, bytes_held(partial), &connection->output,
-                               &connection->wanted);
+    ssize_t used = echo_frames(data, size, output, &wanted);
     if (used < 0)
         return false;
-    partial->start += (size_t)used;
-    if (bytes_held(partial) == 0)
-        partial->start = partial->end = 0;
+    connection->whole = output->end;
+    if (wanted > 0)
+        bytes_reserve(output, wanted);
+    bytes_append(output, data + used, size - (size_t)used);
     return true;
 }
 
@@ -191,12 +214,14 @@ static void on_receive(uint32_t slot, const struct io_uring_cqe *cqe)
     struct connection *connection = &connections[slot];
     if (cqe->res > 0) {
         uint16_t id = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        pool_taken(&pool);
         if (options.framed) {
             bool good = take_frames(connection, pool_at(&pool, id), (size_t)cqe->res);
-            give_back(id);
+            pool_release(&pool, id);
+            connection->failed |= !good;
             if (!good)
                 prepare(SHUTDOWN, IORING_OP_SHUTDOWN, slot)->len = SHUT_RDWR;
-            else if (connection->output.end > 0)
+            else if (connection->whole > 0)
                 mark_dirty(slot);
         } else {
             pieces[id] = (struct piece){.id = id, .next = NONE, .end = (uint32_t)cqe->res};
@@ -215,6 +240,7 @@ static void on_receive(uint32_t slot, const struct io_uring_cqe *cqe)
     if (cqe->res > 0) {
         start_receiving(slot);
     } else if (cqe->res == -ENOBUFS) {
+        pool_grow(&pool);
         connection->starved = true;
         starved[starved_count++] = slot;
     } else {
@@ -226,15 +252,18 @@ static void on_send(uint32_t slot, const struct io_uring_cqe *cqe)
 {
     struct connection *connection = &connections[slot];
     connection->sending = false;
-    connection->in_flight.end = 0;
+    if (connection->in_flight.data)
+        release_output(&connection->in_flight);
     for (; connection->pieces_in_flight > 0; connection->pieces_in_flight--, connection->pieces--) {
         uint16_t id = connection->first;
         connection->first = pieces[id].next;
-        give_back(id);
+        pool_release(&pool, id);
     }
-    if (cqe->res <= 0 && connection->receiving) /* the receive ends too, and with it the connection */
+    if (cqe->res <= 0)
+        connection->failed = true;
+    if (connection->failed && connection->receiving) /* the receive ends too, and with it the connection */
         prepare(SHUTDOWN, IORING_OP_SHUTDOWN, slot)->len = SHUT_RDWR;
-    else if (connection->output.end > 0 || connection->pieces > 0)
+    else if (connection->whole > 0 || connection->pieces > 0)
         mark_dirty(slot);
     close_if_done(slot);
 }
@@ -244,14 +273,12 @@ static void finish_turn(void)
     for (unsigned i = 0; i < dirty_count; i++) {
         struct connection *connection = &connections[dirty[i]];
         connection->dirty = false;
-        if (connection->open && !connection->sending && (connection->output.end > 0 || connection->pieces > 0))
+        if (connection->open && !connection->sending && (connection->whole > 0 || connection->pieces > 0))
             start_sending(dirty[i]);
     }
     dirty_count = 0;
-    if (buffers_given == 0)
+    if (!pool_refill(&pool))
         return;
-    pool_publish(&pool);
-    buffers_given = 0;
     for (unsigned i = 0; i < starved_count; i++) {
         connections[starved[i]].starved = false;
         start_receiving(starved[i]);
@@ -269,7 +296,7 @@ int main(int argc, char **argv)
         die("memory");
     int listener = listen_on(options.port, 0);
     ring_open(&ring, ENTRIES, COMPLETIONS, files);
-    pool_open(&pool, &ring, BUFFERS, BUFFER_SIZE);
+    pool_open(&pool, &ring, BUFFERS, STOCK, BUFFER_SIZE);
     start_accepting(listener);
     say_ready();
     for (;;) {

@@ -13,6 +13,8 @@ pub type Event = libc::epoll_event;
 pub const READ: u32 = libc::EPOLLIN as u32;
 /// Ready to write.
 pub const WRITE: u32 = libc::EPOLLOUT as u32;
+/// Tell changes only, not what lasts.
+pub const EDGE: u32 = libc::EPOLLET as u32;
 /// The peer is gone, or an error waits.
 pub const GONE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 
@@ -126,6 +128,12 @@ impl Socket {
         count(unsafe { libc::recv(self.fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
     }
 
+    /// Receive up to `most` bytes and drop them: TCP does that without copying.
+    pub fn discard(&self, most: usize) -> io::Result<usize> {
+        // SAFETY: with MSG_TRUNC a TCP socket writes nothing to the buffer, which may be null (tcp(7)).
+        count(unsafe { libc::recv(self.fd(), std::ptr::null_mut(), most, libc::MSG_TRUNC) })
+    }
+
     /// Send from `bytes`, as much as fits.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         // SAFETY: the pointer and the length are those of `bytes`.
@@ -146,7 +154,7 @@ fn name_of(address: SocketAddrV4) -> libc::sockaddr_in {
     }
 }
 
-/// A level-triggered epoll instance.
+/// An epoll instance.
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
