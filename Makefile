@@ -46,12 +46,15 @@ bench: .venv/.dev .venv/.native ## Measure against the peers and write benchmark
 conformance: .venv/.dev .venv/.native ## CPython's own asyncio tests on each back end; writes the table in docs/reference
 	$(bin)/python tests/conformance/run.py --write $(ARGS)
 
+fuzz: export PATH := $(abspath $(TARGET)/tools/bin):$(PATH)
 fuzz: $(TARGET)/tools/bin/cargo-fuzz ## One minute for each fuzz target (FUZZ_SECONDS=60); needs the nightly toolchain
-	@for name in $$(cargo +nightly fuzz list); do \
+	@names=$$(cargo +nightly fuzz list); \
+	for name in $$names; do \
 		echo "fuzz $$name, $(FUZZ_SECONDS) s"; \
 		mkdir -p fuzz/corpus/$$name; \
-		cargo +nightly fuzz run $$name -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
-	done
+		cargo +nightly fuzz run $$name -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
+	done; \
+	echo "no crash in:" $$names
 
 sanitize: ## The tests of the Rust core under AddressSanitizer (nightly), or else under valgrind
 	@tools/sanitize $(TARGET) $(HOST)
