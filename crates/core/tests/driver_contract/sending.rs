@@ -62,7 +62,9 @@ pub fn partial_sends_keep_order_and_content(case: &Case) {
     let (read, mut peer) = reader.join().expect("reader");
     same_bytes(&read, &data);
     let partial = rig.log.of(token).iter().filter(|seen| matches!(seen, Seen::Sent(_))).count();
-    assert!(partial > 3, "{partial} completions are no partial sends");
+    // io_uring goes on by itself (MSG_WAITALL); the others must have been there in between.
+    let whole = !rig.driver.capabilities().sends_at_once;
+    assert!(whole || partial > 3, "{partial} completions are no partial sends");
     ours.shutdown(Shutdown::Write).expect("shutdown");
     assert_eq!(peer.read(&mut [0]).expect("read"), 0, "nothing is sent twice");
 }
