@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from harness import environments, machine, syscalls
@@ -38,6 +39,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="times that each is measured (5; quick: 1)")
     parser.add_argument("--seconds", type=float, help="length of one measurement (2; quick: 0.4)")
     parser.add_argument("--quick", action="store_true", help="a first look")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of both sides; below 0 on a busy machine, as root"
+    )
     parser.add_argument("--no-syscalls", action="store_true", help="do not count system calls")
     parser.add_argument("--output", type=Path, default=REPORT, metavar="FOLDER", help="default: benchmarks/report")
     parser.add_argument("--list", action="store_true", help="list workloads and peers, and end")
@@ -54,9 +58,14 @@ def chosen(name: str, patterns: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split(","))
 
 
-def narrowed(workload: Workload, patterns: str) -> tuple[str, ...]:
-    """The candidates of a workload whose peers are wanted."""
-    return tuple(name for name in workload.candidates if chosen(name.split("/")[0], patterns))
+def selected(only: str, peers: str) -> list[Workload]:
+    """The workloads that are wanted, each with the candidates whose peers are wanted."""
+    narrowed = [
+        replace(workload, candidates=tuple(name for name in workload.candidates if chosen(name.split("/")[0], peers)))
+        for workload in WORKLOADS
+        if chosen(workload.name, only)
+    ]
+    return [workload for workload in narrowed if workload.candidates]
 
 
 def show_list() -> None:
@@ -83,7 +92,7 @@ def run_rounds(run: Run, prepared: Prepared, count_calls: bool) -> None:
                 print(label, end=" ", flush=True)
                 try:
                     sample = measure(workload, peers[name], mode, prepared, run.settings)
-                    collected.samples.setdefault(key, []).append(sample)
+                    collected.samples.setdefault(key, {})[number] = sample
                     if count_calls and number == 1:
                         calls = count_syscalls(workload, peers[name], mode, prepared)
                         if calls is not None:
@@ -121,11 +130,7 @@ def main() -> int:
         print("the benchmarks need two cores: one for the server, one for the load", file=sys.stderr)
         return 1
     peers: dict[str, Peer] = all_peers()
-    workloads = [
-        replaced
-        for workload in WORKLOADS
-        if chosen(workload.name, options.only) and (replaced := _with(workload, narrowed(workload, options.peers)))
-    ]
+    workloads = selected(options.only, options.peers)
     if not workloads:
         print(f"no workload matches --only {options.only} with --peers {options.peers}; see --list", file=sys.stderr)
         return 2
@@ -136,6 +141,10 @@ def main() -> int:
     except MissingError as error:
         print(error, file=sys.stderr)
         return 1
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, options.nice)  # inherited by every server and generator
+    except PermissionError:
+        print(f"--nice {options.nice} needs root; going on without")
     for name, text in prepared.missing.items():
         print(f"  without {name}: {text}")
     seconds = options.seconds or (0.4 if options.quick else 2.0)
@@ -158,18 +167,14 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the report holds what was measured")
         interrupted = True
+    if options.nice:
+        run.facts["priority"] = f"nice {options.nice}"
     run.facts["time taken"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
     run.facts["stolen by the host"] = f"{machine.stolen_since(before):.1%}"
     write(run, options.output)
     draw(options.output)
     print(f"report: {options.output / 'report.md'}")
     return 130 if interrupted else 0
-
-
-def _with(workload: Workload, candidates: tuple[str, ...]) -> Workload | None:
-    from dataclasses import replace
-
-    return replace(workload, candidates=candidates) if candidates else None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ A script with one dependency, pygal, run in an environment of its own::
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -23,7 +24,6 @@ SERIES = (
     "rloop",
     "asyncio",
 )
-SHOWN = ("echo", "churn")
 
 
 def best(workload: dict[str, Any], peer: str) -> float | None:
@@ -38,9 +38,8 @@ def best(workload: dict[str, Any], peer: str) -> float | None:
 
 def main() -> None:
     """Draw."""
-    import pygal
-    from pygal.style import CleanStyle
-
+    pygal = importlib.import_module("pygal")
+    style = importlib.import_module("pygal.style")
     source, target = map(Path, sys.argv[1:3])
     report = json.loads(source.read_text())
     shown = [
@@ -52,7 +51,7 @@ def main() -> None:
         title="Rates, in % of each workload's reference (its best way of writing the server)",
         width=1000,
         height=140 + 120 * len(shown),
-        style=CleanStyle(value_font_size=9, label_font_size=12, major_label_font_size=12),
+        style=style.CleanStyle(value_font_size=9, label_font_size=12, major_label_font_size=12),
         legend_at_bottom=True,
         legend_at_bottom_columns=5,
         x_title="%",

@@ -61,6 +61,11 @@ class Sample:
     first_error: str = ""
 
     @property
+    def capacity(self) -> float:
+        """Messages for each second that the server was on its core, waiting not counted."""
+        return self.messages / self.cpu_seconds if self.cpu_seconds else 0.0
+
+    @property
     def disturbed(self) -> bool:
         """Whether something else ran on the cores."""
         return self.waited > DISTURBED

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import IO
 
 STARTING = 15.0
 """Seconds that a server may take until it says that it is ready."""
@@ -43,7 +44,7 @@ def free_port() -> int:
 
 
 def pinned(core: int) -> partial[None]:
-    """For ``preexec_fn``: stay on one core. Ends with the runner, too."""
+    """For ``preexec_fn``: stay on one core."""
     return partial(os.sched_setaffinity, 0, {core})
 
 
@@ -74,8 +75,7 @@ def _first_line(process: subprocess.Popen[bytes]) -> str:
     return process.stdout.readline().decode(errors="replace").strip() if readable else ""
 
 
-def _last_words(words: object) -> str:
-    assert hasattr(words, "seek") and hasattr(words, "read")
+def _last_words(words: IO[bytes]) -> str:
     words.seek(0)
     lines = words.read().decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""

@@ -72,9 +72,12 @@ def _as_json(run: Run, tables: Tables) -> dict[str, object]:
                 "more_is_better": workload.more_is_better,
                 "reference": workload.reference,
                 "figures": [{"title": run.title(figure.candidate), **asdict(figure)} for figure in table],
-                "verdicts": [asdict(verdict) for verdict in verdicts(workload, table)],
+                "verdicts": [asdict(verdict) for verdict in verdicts(workload, table, run.collected)],
                 "samples": {
-                    candidate: [sample.as_dict() for sample in run.collected.samples[workload.name, candidate]]
+                    candidate: {
+                        number: sample.as_dict()
+                        for number, sample in run.collected.samples[workload.name, candidate].items()
+                    }
                     for candidate in workload.candidates
                     if (workload.name, candidate) in run.collected.samples
                 },
@@ -117,17 +120,22 @@ def _markdown(run: Run, tables: Tables) -> Iterable[str]:
 def _targets(run: Run, tables: Tables) -> Iterable[str]:
     yield "## Figures to reach"
     yield ""
-    yield "| workload | ours | target | measured | |"
-    yield "|---|---|---|---|---|"
+    yield "| workload | ours | target | measured | by processor time | |"
+    yield "|---|---|---|---:|---:|---|"
     limited = False
     for workload, table in tables:
-        for verdict in verdicts(workload, table):
+        for verdict in verdicts(workload, table, run.collected):
             target = verdict.target
             yield (
                 f"| {workload.name} | {run.title(target.ours)} | {_goal(run, workload, verdict)} "
-                f"| {_got(verdict)} | {_word(verdict)} |"
+                f"| {_got(verdict)} | {_number(verdict.capacity)} | {_word(verdict)} |"
             )
             limited |= verdict.limited
+    yield ""
+    yield (
+        "Measured is the median of the rounds' ratios. By processor time is the same ratio for what a second of the "
+        "server's processor time achieves, which holds even where the server was not the limit."
+    )
     yield ""
     if limited:
         yield "\\* The load generator was busy and the server was not: compare the processor time instead."
@@ -139,12 +147,16 @@ def _goal(run: Run, workload: Workload, verdict: Verdict) -> str:
     if not target.of:
         return f"{target.at} {target.factor:g} {workload.unit}"
     what = "user time of " if target.metric == "user_us" else ""
-    return f"{target.at} {target.factor:g} × {what}{run.title(target.of)}"
+    return f"{target.at} {target.factor:g} times {what}{run.title(target.of)}"
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.2f}" if value else "-"
 
 
 def _got(verdict: Verdict) -> str:
     if verdict.got is None:
-        return "–"
+        return "-"
     return f"{verdict.got:.2f}" if verdict.target.of else f"{verdict.got:,.0f}"
 
 
@@ -164,15 +176,27 @@ def _table(run: Run, workload: Workload, table: list[Figure]) -> Iterable[str]:
     loaded = workload.kind in ("echo", "churn")
     head = ["", workload.unit, "min … max", "ratio"]
     if loaded:
-        head += ["user µs", "system µs", "syscalls", "switches", "p50 µs", "p99 µs", "p99.9 µs", "server busy", ""]
+        head += [
+            "by CPU",
+            "user µs",
+            "system µs",
+            "syscalls",
+            "switches",
+            "p50 µs",
+            "p99 µs",
+            "p99.9 µs",
+            "server busy",
+            "",
+        ]
     yield "| " + " | ".join(head) + " |"
     yield "|---|" + "---:|" * (len(head) - 1)
     for figure in table:
         cells = [run.title(figure.candidate), f"{figure.value:,.0f}", f"{figure.low:,.0f} … {figure.high:,.0f}"]
-        cells.append("–" if figure.ratio is None else f"{figure.ratio:.2f}")
+        cells.append(_number(figure.ratio))
         if loaded:
+            cells.append(_number(figure.capacity_ratio))
             cells += [f"{figure.user_us:.2f}", f"{figure.system_us:.2f}"]
-            cells.append("–" if figure.syscalls is None else f"{figure.syscalls:.2f}")
+            cells.append("-" if figure.syscalls is None else f"{figure.syscalls:.2f}")
             cells.append(f"{figure.switches:.3f}")
             cells += [f"{value:,.0f}" for value in (figure.p50_us, figure.p99_us, figure.p999_us)]
             cells += [f"{figure.server_cpu:.0%}", _remarks(figure)]
@@ -180,12 +204,15 @@ def _table(run: Run, workload: Workload, table: list[Figure]) -> Iterable[str]:
     yield ""
     each = "connection" if workload.kind == "churn" else "message"
     if loaded:
-        yield f"Processor time, system calls and voluntary context switches are the server's, for each {each}."
-    yield f"The ratio is to {run.title(workload.reference)}."
-    versions = sorted({_python(figure.what) for figure in table if _python(figure.what)})
-    if len(versions) > 1:
-        per = ", ".join(f"{run.title(f.candidate)}: {_python(f.what)}" for f in table if _python(f.what) != versions[0])
-        yield f"Python {versions[0]} but for {per}."
+        yield (
+            f"Processor time, system calls and voluntary context switches are the server's, for each {each}; "
+            "by CPU: the ratio of what a second of that time achieves."
+        )
+    yield f"Ratios are to {run.title(workload.reference)}."
+    pythons = {run.title(figure.candidate): _python(figure.what) for figure in table if _python(figure.what)}
+    usual = run.facts["python"]
+    if others := [f"{title}: {version}" for title, version in pythons.items() if version != usual]:
+        yield f"Python {usual} but for {', '.join(others)}."
     yield ""
 
 

@@ -1,11 +1,14 @@
 """From samples to figures: medians, spreads, ratios, targets met and missed.
 
+A ratio is taken within each round, where the two were measured a short time apart, and the median of
+the rounds' ratios is what counts: the speed of a shared machine drifts more than the peers differ.
+
 Pure: knows no process and no file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -20,7 +23,8 @@ TICK = 0.01
 class Collected:
     """All that was measured, by workload and candidate."""
 
-    samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+    samples: dict[tuple[str, str], dict[int, Sample]] = field(default_factory=dict)
+    """The innermost key is the round."""
     syscalls: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -35,6 +39,9 @@ class Figure:
     high: float
     rounds: int
     ratio: float | None
+    """To the reference of the workload."""
+    capacity_ratio: float | None
+    """The same for messages in a second of the server's processor time."""
     user_us: float
     system_us: float
     syscalls: float | None
@@ -61,24 +68,44 @@ class Verdict:
     target: Target
     got: float | None
     """The ratio, or the figure itself for an absolute target; `None` if it was not measured."""
+    capacity: float | None
+    """The ratio of what a second of processor time achieves, if the target is about a rate."""
     met: bool
     limited: bool = False
     """The generator was the limit of one of the two: the rate says less than the processor time."""
 
 
+def _value(sample: Sample) -> float:
+    return sample.value
+
+
+def _capacity(sample: Sample) -> float:
+    return sample.capacity
+
+
+def _ratio(
+    ours: Mapping[int, Sample], other: Mapping[int, Sample], of: Callable[[Sample], float] = _value
+) -> float | None:
+    """The median of the ratios of the rounds that both took part in."""
+    ratios = [of(ours[number]) / of(other[number]) for number in ours if number in other and of(other[number])]
+    return median(ratios) if ratios else None
+
+
 def figures(workload: Workload, collected: Collected) -> list[Figure]:
     """The table of one workload, in the order of its candidates."""
-    reference = collected.samples.get((workload.name, workload.reference))
-    base = median(sample.value for sample in reference) if reference else None
+    reference = collected.samples.get((workload.name, workload.reference), {})
     table = []
     for candidate in workload.candidates:
         key = (workload.name, candidate)
         if samples := collected.samples.get(key):
-            table.append(_figure(candidate, samples, base, collected.syscalls.get(key)))
+            table.append(_figure(candidate, samples, reference, collected.syscalls.get(key)))
     return table
 
 
-def _figure(candidate: str, samples: list[Sample], base: float | None, syscalls: float | None) -> Figure:
+def _figure(
+    candidate: str, rounds: Mapping[int, Sample], reference: Mapping[int, Sample], syscalls: float | None
+) -> Figure:
+    samples = list(rounds.values())
     values = [sample.value for sample in samples]
     user, system = _processor_time(samples)
     return Figure(
@@ -87,7 +114,8 @@ def _figure(candidate: str, samples: list[Sample], base: float | None, syscalls:
         low=min(values),
         high=max(values),
         rounds=len(samples),
-        ratio=median(values) / base if base else None,
+        ratio=_ratio(rounds, reference),
+        capacity_ratio=_ratio(rounds, reference, _capacity),
         user_us=user,
         system_us=system,
         syscalls=syscalls,
@@ -120,23 +148,28 @@ def _processor_time(samples: list[Sample]) -> tuple[float, float]:
     return each * share, each * (1 - share)
 
 
-def verdicts(workload: Workload, table: list[Figure]) -> list[Verdict]:
+def verdicts(workload: Workload, table: list[Figure], collected: Collected) -> list[Verdict]:
     """What came of the workload's targets."""
-    by_candidate: Mapping[str, Figure] = {figure.candidate: figure for figure in table}
-    return [_verdict(target, by_candidate) for target in workload.targets]
+    by_candidate = {figure.candidate: figure for figure in table}
+    return [_verdict(target, workload, by_candidate, collected) for target in workload.targets]
 
 
-def _verdict(target: Target, by_candidate: Mapping[str, Figure]) -> Verdict:
-    ours, other = by_candidate.get(target.ours), by_candidate.get(target.of)
+def _verdict(target: Target, workload: Workload, table: Mapping[str, Figure], collected: Collected) -> Verdict:
+    ours, other = table.get(target.ours), table.get(target.of)
     if ours is None or (target.of and other is None):
-        return Verdict(target, None, met=False)
-    got = ours.metric(target.metric)
-    limited = target.metric == "value" and ours.generator_bound
+        return Verdict(target, None, None, met=False)
+    got: float | None = ours.metric(target.metric)
+    capacity, limited = None, False
     if other is not None:
-        base = other.metric(target.metric)
-        if not base:
-            return Verdict(target, None, met=False)
-        got /= base
-        limited = target.metric == "value" and (ours.generator_bound or other.generator_bound)
+        mine, theirs = (collected.samples[workload.name, name] for name in (target.ours, target.of))
+        if target.metric == "value":
+            got = _ratio(mine, theirs)
+            capacity = _ratio(mine, theirs, _capacity)
+            limited = ours.generator_bound or other.generator_bound
+        else:
+            base = other.metric(target.metric)
+            got = ours.metric(target.metric) / base if base else None
+    if got is None:
+        return Verdict(target, None, None, met=False)
     met = got >= target.factor if target.at == "at least" else got <= target.factor
-    return Verdict(target, got, met, limited)
+    return Verdict(target, got, capacity, met, limited)

@@ -62,7 +62,12 @@ impl Run<'_> {
         let socket = Socket::connect(self.options.address, Some(source(self.opened, SOURCES)))?;
         self.opened += 1;
         self.epoll.add(&socket, sys::WRITE, index)?;
-        Ok(Attempt { socket, state: State::Connecting, began: sys::now(), start })
+        Ok(Attempt {
+            socket,
+            state: State::Connecting,
+            began: sys::now(),
+            start,
+        })
     }
 
     fn drive(&mut self, attempts: &mut [Option<Attempt>]) -> io::Result<()> {
@@ -75,8 +80,11 @@ impl Run<'_> {
             let before = self.window.all_messages;
             for event in &events[..ready] {
                 let index = event.u64 as usize;
-                let Some(attempt) = &mut attempts[index] else { continue };
-                let done = match step(attempt, &self.epoll, &self.pattern, &mut self.buffer, index) {
+                let Some(attempt) = &mut attempts[index] else {
+                    continue;
+                };
+                let done = match step(attempt, &self.epoll, &self.pattern, &mut self.buffer, index)
+                {
                     Ok(false) => continue,
                     Ok(true) => Ok(()),
                     Err(error) => Err(error),
@@ -97,7 +105,9 @@ impl Run<'_> {
                 last_reply = now;
             } else if now - last_reply > 5_000_000_000 {
                 let error = self.window.first_error.clone().unwrap_or_default();
-                return Err(io::Error::other(format!("no connection came to its end for 5 s. {error}")));
+                return Err(io::Error::other(format!(
+                    "no connection came to its end for 5 s. {error}"
+                )));
             }
             if ending && attempts.iter().all(Option::is_none) {
                 return Ok(());
@@ -107,13 +117,21 @@ impl Run<'_> {
 }
 
 /// Go on with one connection; whether it has its reply.
-fn step(attempt: &mut Attempt, epoll: &Epoll, pattern: &Pattern, buffer: &mut [u8], index: usize) -> io::Result<bool> {
+fn step(
+    attempt: &mut Attempt,
+    epoll: &Epoll,
+    pattern: &Pattern,
+    buffer: &mut [u8],
+    index: usize,
+) -> io::Result<bool> {
     let frame = pattern.frame();
     match &mut attempt.state {
         State::Connecting => {
             // A failed connect fails the send as well, with its own error.
             if attempt.socket.send(pattern.piece(attempt.start, frame))? < frame {
-                return Err(io::Error::other("the message does not fit the socket's buffer; use a smaller --size"));
+                return Err(io::Error::other(
+                    "the message does not fit the socket's buffer; use a smaller --size",
+                ));
             }
             epoll.change(&attempt.socket, sys::READ, index)?;
             attempt.state = State::Receiving { got: 0 };
@@ -121,11 +139,16 @@ fn step(attempt: &mut Attempt, epoll: &Epoll, pattern: &Pattern, buffer: &mut [u
         }
         State::Receiving { got } => {
             let received = match attempt.socket.receive(&mut buffer[..frame - *got]) {
-                Ok(0) => return Err(io::Error::other("the server closed before its reply was whole")),
+                Ok(0) => {
+                    return Err(io::Error::other(
+                        "the server closed before its reply was whole",
+                    ));
+                }
                 Err(error) if sys::would_block(&error) => return Ok(false),
                 other => other?,
             };
-            if buffer[..received] != *pattern.piece(pattern.advance(attempt.start, *got), received) {
+            if buffer[..received] != *pattern.piece(pattern.advance(attempt.start, *got), received)
+            {
                 return Err(io::Error::other("other bytes came back than were sent"));
             }
             *got += received;

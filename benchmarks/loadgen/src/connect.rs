@@ -18,12 +18,18 @@ pub fn source(index: usize, spread: usize) -> Ipv4Addr {
 
 /// Open all connections of a run.
 pub fn open(options: &Options) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::with_capacity(options.connections);
+    open_more(options, &mut sockets, options.connections)?;
+    Ok(sockets)
+}
+
+/// Open connections until there are `wanted`.
+pub fn open_more(options: &Options, sockets: &mut Vec<Socket>, wanted: usize) -> io::Result<()> {
     let epoll = Epoll::new()?;
     let mut events = vec![EMPTY; AT_ONCE];
-    let mut sockets = Vec::with_capacity(options.connections);
-    while sockets.len() < options.connections {
+    while sockets.len() < wanted {
         let first = sockets.len();
-        let last = options.connections.min(first + AT_ONCE);
+        let last = wanted.min(first + AT_ONCE);
         for index in first..last {
             let from = (options.connections > FROM_ONE_ADDRESS)
                 .then(|| source(index, options.connections / FROM_ONE_ADDRESS + 1));
@@ -35,7 +41,9 @@ pub fn open(options: &Options) -> io::Result<Vec<Socket>> {
         while waiting > 0 {
             let ready = epoll.wait(&mut events, 5000)?;
             if ready == 0 {
-                return Err(io::Error::other(format!("{waiting} connections are not accepted within 5 s")));
+                return Err(io::Error::other(format!(
+                    "{waiting} connections are not accepted within 5 s"
+                )));
             }
             for event in &events[..ready] {
                 let index = event.u64 as usize;
@@ -45,5 +53,5 @@ pub fn open(options: &Options) -> io::Result<Vec<Socket>> {
             }
         }
     }
-    Ok(sockets)
+    Ok(())
 }

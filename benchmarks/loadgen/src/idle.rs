@@ -1,5 +1,8 @@
 //! Connections that have said one thing and then wait, for measuring what they cost in memory.
 //!
+//! They come a few at a time and each few have their reply before the next come: memory should be that
+//! of waiting, not that of a burst.
+//!
 //! Prints a line once all have their reply, and holds them until standard input ends.
 
 use std::io::{self, Read, Write};
@@ -10,30 +13,39 @@ use crate::options::Options;
 use crate::pattern::Pattern;
 use crate::sys::{self, EMPTY, Epoll};
 
-/// Connections that talk at once: memory should be that of waiting, not that of a burst.
-const AT_ONCE: usize = 64;
+/// Connections that come and talk at once.
+const AT_ONCE: usize = 32;
 
 /// Run it.
 pub fn run(options: &Options) -> io::Result<Value> {
     let frame = options.size + if options.framed { 4 } else { 0 };
     let pattern = Pattern::new(options.size, options.framed, frame);
-    let sockets = crate::connect::open(options)?;
-    let mut got = vec![0usize; sockets.len()];
+    let mut sockets = Vec::with_capacity(options.connections);
+    let mut got = vec![0usize; options.connections];
     let mut buffer = vec![0; frame];
     let mut events = vec![EMPTY; AT_ONCE];
-    for (turn, group) in sockets.chunks(AT_ONCE).enumerate() {
-        let (epoll, first) = (Epoll::new()?, turn * AT_ONCE);
-        for (place, socket) in group.iter().enumerate() {
-            epoll.add(socket, sys::READ, first + place)?;
-            if socket.send(pattern.piece(pattern.start(first + place), frame))? < frame {
-                return Err(io::Error::other("the first message does not fit the socket's buffer; use a smaller --size"));
+    while sockets.len() < options.connections {
+        let (epoll, first) = (Epoll::new()?, sockets.len());
+        crate::connect::open_more(
+            options,
+            &mut sockets,
+            options.connections.min(first + AT_ONCE),
+        )?;
+        for (index, socket) in sockets.iter().enumerate().skip(first) {
+            epoll.add(socket, sys::READ, index)?;
+            if socket.send(pattern.piece(pattern.start(index), frame))? < frame {
+                return Err(io::Error::other(
+                    "the first message does not fit the socket's buffer; use a smaller --size",
+                ));
             }
         }
-        let mut waiting = group.len();
+        let mut waiting = sockets.len() - first;
         while waiting > 0 {
             let ready = epoll.wait(&mut events, 5000)?;
             if ready == 0 {
-                return Err(io::Error::other(format!("{waiting} connections have no reply within 5 s")));
+                return Err(io::Error::other(format!(
+                    "{waiting} connections have no reply within 5 s"
+                )));
             }
             for event in &events[..ready] {
                 let index = event.u64 as usize;

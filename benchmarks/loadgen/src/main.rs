@@ -57,7 +57,9 @@ fn run(options: &Options) -> std::io::Result<serde_json::Value> {
     let wanted = options.connections as u64 + 64;
     let allowed = sys::raise_descriptor_limit(wanted);
     if allowed < wanted {
-        let text = format!("{wanted} descriptors are needed, the limit is {allowed}: raise it (ulimit -n {wanted})");
+        let text = format!(
+            "{wanted} descriptors are needed, the limit is {allowed}: raise it (ulimit -n {wanted})"
+        );
         return Err(std::io::Error::other(text));
     }
     match options.workload {

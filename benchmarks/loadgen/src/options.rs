@@ -72,7 +72,9 @@ pub struct Options {
 }
 
 /// The options, or `None` if help was asked for.
-pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
+pub fn parse(
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<Option<Options>, lexopt::Error> {
     let mut parser = lexopt::Parser::from_iter(arguments);
     let (mut host, mut port, mut unframed) = (std::net::Ipv4Addr::LOCALHOST, None, false);
     let mut workload = None;
@@ -136,7 +138,9 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=600.0).contains(&value) => Ok(Duration::from_secs_f64(value)),
-        _ => Err(format!("seconds must be a number from 0 to 600, got {text:?}")),
+        _ => Err(format!(
+            "seconds must be a number from 0 to 600, got {text:?}"
+        )),
     }
 }
 
@@ -145,14 +149,26 @@ mod tests {
     use super::*;
 
     fn of(line: &str) -> Result<Option<Options>, lexopt::Error> {
-        parse(std::iter::once("loadgen").chain(line.split_whitespace()).map(Into::into))
+        parse(
+            std::iter::once("loadgen")
+                .chain(line.split_whitespace())
+                .map(Into::into),
+        )
     }
 
     #[test]
     fn a_full_line() {
-        let options = of("raw --port 9 --connections 3 --depth 16 --size 5 --seconds 0.5").unwrap().unwrap();
-        assert_eq!((options.workload, options.framed, options.connections), (Workload::Echo, false, 3));
-        assert_eq!((options.depth, options.size, options.window), (16, 5, Duration::from_millis(500)));
+        let options = of("raw --port 9 --connections 3 --depth 16 --size 5 --seconds 0.5")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (options.workload, options.framed, options.connections),
+            (Workload::Echo, false, 3)
+        );
+        assert_eq!(
+            (options.depth, options.size, options.window),
+            (16, 5, Duration::from_millis(500))
+        );
     }
 
     #[test]

@@ -40,7 +40,11 @@ impl Pattern {
         for index in 0..longest {
             bytes.push(bytes[index]);
         }
-        Self { bytes, period, frame }
+        Self {
+            bytes,
+            period,
+            frame,
+        }
     }
 
     /// Bytes of one frame, its prefix included.
@@ -61,7 +65,11 @@ impl Pattern {
     /// The position `length` bytes after `position`.
     pub fn advance(&self, position: usize, length: usize) -> usize {
         let next = position + length;
-        if next < self.period { next } else { next % self.period }
+        if next < self.period {
+            next
+        } else {
+            next % self.period
+        }
     }
 }
 

@@ -29,20 +29,28 @@ impl Usage {
     /// What process `pid` has used; zeros if it is gone.
     pub fn of(pid: u32) -> Self {
         let mut usage = Self::default();
-        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return usage };
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+            return usage;
+        };
         for thread in threads.flatten() {
-            let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let read =
+                |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
             let schedstat = read("schedstat");
             let mut times = numbers(&schedstat);
             usage.cpu += times.next().unwrap_or(0) as f64 / 1e9;
             usage.waited += times.next().unwrap_or(0) as f64 / 1e9;
             // The name in parentheses may hold spaces; the fields are counted after it.
             let stat = read("stat");
-            let mut ticks = numbers(stat.rsplit_once(')').map_or("", |(_, fields)| fields)).skip(11);
+            let mut ticks =
+                numbers(stat.rsplit_once(')').map_or("", |(_, fields)| fields)).skip(11);
             usage.user_ticks += ticks.next().unwrap_or(0);
             usage.system_ticks += ticks.next().unwrap_or(0);
             for line in read("status").lines() {
-                let value = || numbers(line.split_once(':').map_or("", |(_, value)| value)).next().unwrap_or(0);
+                let value = || {
+                    numbers(line.split_once(':').map_or("", |(_, value)| value))
+                        .next()
+                        .unwrap_or(0)
+                };
                 if line.starts_with("voluntary_ctxt") {
                     usage.voluntary += value();
                 } else if line.starts_with("nonvoluntary_ctxt") {
@@ -68,7 +76,11 @@ impl Usage {
     /// Seconds in user mode.
     pub fn user(&self) -> f64 {
         let ticks = self.user_ticks + self.system_ticks;
-        if ticks == 0 { self.cpu } else { self.cpu * self.user_ticks as f64 / ticks as f64 }
+        if ticks == 0 {
+            self.cpu
+        } else {
+            self.cpu * self.user_ticks as f64 / ticks as f64
+        }
     }
 
     /// Seconds in the kernel.
@@ -79,7 +91,8 @@ impl Usage {
 
 /// The numbers in a text; words that are none count as 0, so that fields keep their place.
 fn numbers(text: &str) -> impl Iterator<Item = u64> {
-    text.split_whitespace().map(|word| word.parse().unwrap_or(0))
+    text.split_whitespace()
+        .map(|word| word.parse().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::sys;
 use crate::usage::Usage;
 use serde_json::{Value, json};
 
-/// Above this share of its core a process is taken to be the limit.
+/// A process that ran, or waited to run, for more than this share of the time is taken to be the limit.
 const SATURATED: f64 = 0.95;
 
 /// Where a run is.
@@ -104,7 +104,10 @@ impl Window {
     }
 
     fn usage(&self) -> (Usage, Usage) {
-        (Usage::of(std::process::id()), self.server.map(Usage::of).unwrap_or_default())
+        (
+            Usage::of(std::process::id()),
+            self.server.map(Usage::of).unwrap_or_default(),
+        )
     }
 
     /// The figures of the window.
@@ -125,8 +128,14 @@ impl Window {
         let mut server_saturated = false;
         if self.server.is_some() {
             let used = self.servers.1.since(&self.servers.0);
-            let each = |value: f64| if self.messages == 0 { 0.0 } else { value / self.messages as f64 };
-            server_saturated = used.cpu / seconds > SATURATED;
+            let each = |value: f64| {
+                if self.messages == 0 {
+                    0.0
+                } else {
+                    value / self.messages as f64
+                }
+            };
+            server_saturated = (used.cpu + used.waited) / seconds > SATURATED;
             report["server"] = json!({
                 "cpu": used.cpu / seconds, "waited": used.waited / seconds,
                 "cpu_seconds": used.cpu, "user_ticks": used.user_ticks, "system_ticks": used.system_ticks,
@@ -135,7 +144,8 @@ impl Window {
                 "involuntary_switches": each(used.involuntary as f64),
             });
         }
-        report["generator_bound"] = json!(own_share + own.waited / seconds > SATURATED && !server_saturated);
+        report["generator_bound"] =
+            json!((own.cpu + own.waited) / seconds > SATURATED && !server_saturated);
         report
     }
 }
