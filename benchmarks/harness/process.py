@@ -12,9 +12,10 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO
 
 STARTING = 15.0
@@ -44,8 +45,18 @@ def free_port() -> int:
 
 
 def pinned(core: int) -> partial[None]:
-    """For ``preexec_fn``: stay on one core."""
-    return partial(os.sched_setaffinity, 0, {core})
+    """For ``preexec_fn``: stay on one core, with the runner's priority against everything else."""
+    return partial(_settle, core, os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def _settle(core: int, nice: int) -> None:
+    os.sched_setaffinity(0, {core})
+    if nice:
+        # Where the kernel groups processes by session, nice only counts within the group, and the group
+        # has a nice value of its own (sched(7), "The autogroup feature").
+        os.setsid()
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 @contextmanager
