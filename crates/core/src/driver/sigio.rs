@@ -52,7 +52,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -60,7 +60,8 @@ use super::Capabilities;
 use super::poll::{bits, event};
 use super::readiness::{Event, Poller, Trigger};
 use crate::op::{Interest, Token};
-use crate::sys::{self, Owner, Signal};
+use crate::sys::{self, signals};
+use signals::{Owner, RealTime, Signal};
 
 /// Signals taken by one read.
 const SIGNALS: usize = 256;
@@ -70,34 +71,10 @@ const READS: usize = 16;
 
 /// Plain SIGIOs seen in this process.
 static OVERFLOWS: AtomicU32 = AtomicU32::new(0);
-/// Signals that pollers of this process use, a bit for each number.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// How many pollers have this thread for a home, and whether SIGIO was blocked before the first came.
     static HOMES: Cell<(usize, bool)> = const { Cell::new((0, false)) };
-}
-
-/// A real-time signal that nobody else uses, until dropped.
-struct Number(libc::c_int);
-
-impl Number {
-    fn take() -> io::Result<Self> {
-        for signal in (libc::SIGRTMIN() + 1)..libc::SIGRTMAX() {
-            let bit = 1 << (signal - 1);
-            if sys::is_default(signal) && TAKEN.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
-                return Ok(Self(signal));
-            }
-        }
-        let text = "no real-time signal is free: each sigio loop needs one; use backend='epoll'";
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
-    }
-}
-
-impl Drop for Number {
-    fn drop(&mut self) {
-        TAKEN.fetch_and(!(1 << (self.0 - 1)), Ordering::AcqRel);
-    }
 }
 
 /// Where a poller last waited.
@@ -139,7 +116,7 @@ impl Entry {
 
 /// Signals, and the descriptors they announce.
 pub struct Sigio {
-    number: Number,
+    number: RealTime,
     descriptor: OwnedFd,
     buffer: Box<[Signal]>,
     home: Option<Home>,
@@ -158,8 +135,8 @@ impl Sigio {
     ///
     /// No descriptor; `ResourceBusy` when no real-time signal is free.
     pub fn new() -> io::Result<Self> {
-        let number = Number::take()?;
-        let descriptor = sys::signal_descriptor(&[libc::SIGIO, number.0])?;
+        let number = RealTime::take()?;
+        let descriptor = signals::signal_descriptor(&[libc::SIGIO, number.0])?;
         let signals = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         Ok(Self {
             number,
@@ -209,22 +186,22 @@ impl Sigio {
 
     /// Has `fd` signal the home thread, if it can, and says who was signalled before.
     fn arm(&self, fd: RawFd) -> io::Result<Option<Owner>> {
-        if !sys::is_socket_or_pipe(fd)? || sys::signals(fd)? {
+        if !signals::is_socket_or_pipe(fd)? || signals::enabled(fd)? {
             return Ok(None);
         }
-        let before = sys::owner(fd)?;
+        let before = signals::owner(fd)?;
         // Nobody, until a thread waits.
-        sys::set_owner(fd, Owner::thread(self.home.as_ref().map_or(0, |home| home.id)))?;
-        sys::set_readiness_signal(fd, self.number.0)?;
-        Ok(sys::set_signals(fd, true)?.then_some(before))
+        signals::set_owner(fd, Owner::thread(self.home.as_ref().map_or(0, |home| home.id)))?;
+        signals::set_readiness_signal(fd, self.number.0)?;
+        Ok(signals::enable(fd, true)?.then_some(before))
     }
 
     /// Leaves the open file as it was found. It may be closed, or the number may be another's.
     fn disarm(&self, fd: RawFd, before: Owner) {
-        if sys::fork_generation() == self.forks && sys::signals(fd).unwrap_or(false) {
-            let _ = sys::set_signals(fd, false);
-            let _ = sys::set_readiness_signal(fd, 0);
-            let _ = sys::set_owner(fd, before);
+        if sys::fork_generation() == self.forks && signals::enabled(fd).unwrap_or(false) {
+            let _ = signals::enable(fd, false);
+            let _ = signals::set_readiness_signal(fd, 0);
+            let _ = signals::set_owner(fd, before);
         }
     }
 
@@ -232,16 +209,16 @@ impl Sigio {
     fn move_home(&mut self) -> io::Result<()> {
         let (homes, mut before) = HOMES.get();
         if homes == 0 {
-            before = sys::block_signal(libc::SIGIO, true)?;
+            before = signals::block_signal(libc::SIGIO, true)?;
         }
-        let blocked = sys::block_signal(self.number.0, true)?;
+        let blocked = signals::block_signal(self.number.0, true)?;
         HOMES.set((homes + 1, before));
         let id = sys::thread_id();
         self.home = Some(Home { thread: thread::current().id(), id, blocked });
         for (fd, entry) in (0..).zip(&self.entries) {
             if entry.as_ref().is_some_and(|entry| entry.before.is_some()) {
                 // EBADF: closed, which the look will find.
-                let _ = sys::set_owner(fd, Owner::thread(id));
+                let _ = signals::set_owner(fd, Owner::thread(id));
             }
         }
         self.look_at_all();
@@ -252,7 +229,7 @@ impl Sigio {
     fn take_signals(&mut self) -> io::Result<usize> {
         let mut total = 0;
         for _ in 0..READS {
-            let count = sys::take_signals(self.descriptor.as_raw_fd(), &mut self.buffer)?;
+            let count = signals::take_signals(self.descriptor.as_raw_fd(), &mut self.buffer)?;
             for place in 0..count {
                 let signal = self.buffer[place];
                 if signal.number() == self.number.0 {
@@ -309,10 +286,10 @@ impl Sigio {
         let (homes, before) = HOMES.get();
         HOMES.set((homes - 1, before));
         if homes == 1 && !before {
-            let _ = sys::block_signal(libc::SIGIO, false);
+            let _ = signals::block_signal(libc::SIGIO, false);
         }
         if !home.blocked {
-            let _ = sys::block_signal(self.number.0, false);
+            let _ = signals::block_signal(self.number.0, false);
         }
     }
 }
