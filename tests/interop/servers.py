@@ -1,7 +1,8 @@
 """Owns the real servers the tests talk to: finding each program, starting it on loopback, stopping it.
 
 A missing program or package skips the test and names the one command that installs it; with WIREWAY_INTEROP_STRICT=1 it
-fails instead. A server is ready when it says so in its own log: nothing here sleeps and tries again.
+fails instead. A server is ready when it says so in its own log: nothing here sleeps and tries again. The log is read to its
+end, ready or not: a server whose log nobody reads stops at the next line it wants to write.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -64,8 +66,8 @@ class Program:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="wireway-interop-"))
-        self.log = self.directory / "log"
         self.process: subprocess.Popen[str] | None = None
+        self.reader: threading.Thread | None = None
 
     def __enter__(self) -> Any:
         try:
@@ -104,7 +106,10 @@ class Program:
             seen.append(line)
             on_line(line)
             if self.ready in line:
+                self.reader = threading.Thread(target=_read_to_the_end, args=(self.process.stdout,), daemon=True)
+                self.reader.start()
                 return
+        self.process.stdout.close()
         raise RuntimeError(f"{self.command()[0]} ended with {self.process.wait()} before it was ready\n{''.join(seen)}")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
@@ -114,11 +119,20 @@ class Program:
             return
         process.send_signal(number)
         try:
-            process.communicate(timeout=10)  # reads what it still writes, so that it never blocks on the pipe
+            process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.join()
+
+
+def _read_to_the_end(log: IO[str]) -> None:
+    with log:
+        for _ in log:
+            pass
 
 
 class Redis(Program):
