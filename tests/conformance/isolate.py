@@ -93,6 +93,7 @@ def _start(case: Case, choice: LoopChoice, root: Path, timeout: float) -> _Child
     home = Path(tempfile.mkdtemp(dir=root))
     sys.stdout.flush()
     sys.stderr.flush()
+    faulthandler.cancel_dump_traceback_later()  # pytest's: a child would wait for its thread, which fork does not copy
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
