@@ -400,14 +400,19 @@ impl StreamTransport {
     /// After queueing: note it for the flush, or flush at once when too much waits.
     #[inline]
     fn queued(&self, slf: &Bound<'_, Self>, core: &LoopCore) -> PyResult<()> {
-        if !self.flags.get().dirty {
-            self.change(|flags| flags.dirty = true);
-            core.reactor.mark_dirty(self.token);
-        }
+        self.mark_dirty(core);
         if self.conn.borrow().over() {
             return self.press(slf);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn mark_dirty(&self, core: &LoopCore) {
+        if !self.flags.get().dirty {
+            self.change(|flags| flags.dirty = true);
+            core.reactor.mark_dirty(self.token);
+        }
     }
 
     #[cold]
@@ -415,6 +420,28 @@ impl StreamTransport {
         let core = self.core.bind(slf.py());
         let reactor = &core.get().reactor;
         let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        self.flushed_inside(slf, core, outcome)
+    }
+
+    /// [`Self::flushed`] where the protocol is on the stack: it called `write`, `write_eof` or `close`.
+    ///
+    /// It may be told to pause, in the context it runs in. To resume it in the midst of its own call would
+    /// surprise it (asyncio never does): what it must learn of a queue that ran empty waits for the turn's flush.
+    fn flushed_inside(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        outcome: io::Result<Flushed>,
+    ) -> PyResult<()> {
+        if self.flags.get().protocol_paused {
+            if let Ok(Flushed::Again) = outcome {
+                core.get().reactor.mark_later(self.token);
+            }
+            if outcome.is_ok() {
+                self.mark_dirty(core.get());
+                return Ok(());
+            }
+        }
         self.flushed(slf, core, outcome)
     }
 
@@ -479,8 +506,12 @@ impl StreamTransport {
         };
         self.change(|flags| flags.protocol_paused = crossing == Some(Pressure::Rose));
         let Some(protocol) = self.protocol(py) else { return Ok(()) };
-        let result =
-            interp::inside(py, &self.context, || protocol.call_method0(method).map(drop));
+        // A rise comes of the protocol's own call, a fall of the loop's: see `flushed_inside`.
+        let result = if crossing == Some(Pressure::Rose) {
+            protocol.call_method0(method).map(drop)
+        } else {
+            interp::inside(py, &self.context, || protocol.call_method0(method).map(drop))
+        };
         match result {
             Err(error) if leaves_the_loop(py, &error) => Err(error),
             Err(error) => LoopCore::report(
@@ -517,7 +548,7 @@ impl StreamTransport {
             conn.pause(&*reactor.driver);
             conn.flush(&*reactor.driver, &reactor.pool)
         };
-        self.flushed(slf, self.core.bind(slf.py()), outcome)
+        self.flushed_inside(slf, self.core.bind(slf.py()), outcome)
     }
 
     /// An error that ends the connection. asyncio logs `OSError` only in debug mode.
@@ -1005,7 +1036,7 @@ impl StreamTransport {
         this.change(|flags| flags.eof = true);
         let reactor = &core.get().reactor;
         let outcome = this.conn.borrow_mut().finish(&*reactor.driver, &reactor.pool);
-        this.flushed(slf, core, outcome)
+        this.flushed_inside(slf, core, outcome)
     }
 
     /// True: TCP and Unix streams can be half-closed.
