@@ -18,7 +18,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::buffer::SendQueue;
@@ -127,18 +127,36 @@ pub trait Driver {
 
     /// A handle that ends a `wait` from any thread.
     fn waker(&self) -> Waker;
+
+    /// Forgets every token and closes the descriptors of the driver's own. Later calls find nothing:
+    /// `ENOENT`. Not to be called by a sink. Dropping a driver closes it; a loop that was closed may be
+    /// referred to for long, and must hold nothing open.
+    fn close(&self);
+}
+
+/// What a closed driver says.
+fn closed() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOENT)
 }
 
 /// Ends a `wait` from any thread, at most one system call for any number of wakes in a turn.
 #[derive(Clone)]
 pub struct Waker {
-    pub(crate) event: Arc<sys::Event>,
+    event: Weak<sys::Event>,
 }
 
 impl Waker {
-    /// Makes the current or next `wait` return.
+    fn of(event: Option<&Arc<sys::Event>>) -> Self {
+        Self {
+            event: event.map_or_else(Weak::new, Arc::downgrade),
+        }
+    }
+
+    /// Makes the current or next `wait` return. Nothing once the driver is closed.
     pub fn wake(&self) {
-        self.event.raise();
+        if let Some(event) = self.event.upgrade() {
+            event.raise();
+        }
     }
 }
 
@@ -178,7 +196,13 @@ pub enum Backend {
 
 impl Backend {
     /// All of them, in order of preference.
-    pub const ALL: [Self; 5] = [Self::IoUring, Self::Epoll, Self::Poll, Self::Select, Self::Sigio];
+    pub const ALL: [Self; 5] = [
+        Self::IoUring,
+        Self::Epoll,
+        Self::Poll,
+        Self::Select,
+        Self::Sigio,
+    ];
 
     /// The name that users write.
     pub const fn name(self) -> &'static str {

@@ -19,7 +19,11 @@ pub(crate) mod signals;
 /// Turns the C convention (-1 and errno) into a `Result`.
 #[inline]
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 #[inline]
@@ -59,7 +63,12 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the pointer and length describe `buffer`, which is writable and lives through the call.
         check_size(unsafe {
-            libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+            libc::recv(
+                fd,
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+            )
         })
     })
 }
@@ -84,9 +93,7 @@ pub fn send_slices(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: `IoSlice` is documented to have the layout of `iovec`; the slices outlive the call,
         // and sendmsg does not write through `msg_iov`.
-        check_size(unsafe {
-            libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-        })
+        check_size(unsafe { libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
     })
 }
 
@@ -96,9 +103,8 @@ pub fn accept(fd: RawFd) -> io::Result<OwnedFd> {
     retry(|| {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: null address pointers are allowed: the address is not wanted.
-        let new = check(unsafe {
-            libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags)
-        })?;
+        let new =
+            check(unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) })?;
         // SAFETY: accept4 just made this descriptor and nobody else knows it.
         Ok(unsafe { OwnedFd::from_raw_fd(new) })
     })
@@ -132,9 +138,7 @@ pub fn socket_option(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `value` has room for the `length` bytes that the kernel may write.
-    check(unsafe {
-        libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length)
-    })?;
+    check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) })?;
     Ok(value)
 }
 
@@ -157,7 +161,9 @@ impl From<SocketAddr> for SocketAddress {
                 let raw = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                    },
                     sin_zero: [0; 8],
                 };
                 // SAFETY: `sockaddr_storage` is large and aligned enough for every address family.
@@ -169,7 +175,9 @@ impl From<SocketAddr> for SocketAddress {
                     sin6_family: libc::AF_INET6 as libc::sa_family_t,
                     sin6_port: v6.port().to_be(),
                     sin6_flowinfo: v6.flowinfo(),
-                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: v6.ip().octets(),
+                    },
                     sin6_scope_id: v6.scope_id(),
                 };
                 // SAFETY: as above.
@@ -177,7 +185,10 @@ impl From<SocketAddr> for SocketAddress {
                 size_of::<libc::sockaddr_in6>()
             }
         };
-        Self { storage, length: length as libc::socklen_t }
+        Self {
+            storage,
+            length: length as libc::socklen_t,
+        }
     }
 }
 
@@ -247,7 +258,10 @@ impl Event {
         // SAFETY: no pointers.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: eventfd just made this descriptor and nobody else knows it.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, raised: AtomicBool::new(false) })
+        Ok(Self {
+            fd: unsafe { OwnedFd::from_raw_fd(fd) },
+            raised: AtomicBool::new(false),
+        })
     }
 
     /// Makes the descriptor readable, unless it already is. Any thread; not from a signal handler.
@@ -256,7 +270,13 @@ impl Event {
             let one = 1u64;
             // SAFETY: eight readable bytes, as eventfd wants. It can only fail when the counter is
             // full, and then the descriptor is readable already.
-            unsafe { libc::write(self.fd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+            unsafe {
+                libc::write(
+                    self.fd.as_raw_fd(),
+                    (&raw const one).cast(),
+                    size_of::<u64>(),
+                )
+            };
         }
     }
 
@@ -267,7 +287,13 @@ impl Event {
         self.raised.store(false, Ordering::Release);
         let mut count = 0u64;
         // SAFETY: room for the eight bytes that eventfd gives. EAGAIN means that it was not raised.
-        unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+        unsafe {
+            libc::read(
+                self.fd.as_raw_fd(),
+                (&raw mut count).cast(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 
@@ -307,7 +333,10 @@ pub fn thread_id() -> libc::pid_t {
 /// CLOCK_MONOTONIC in seconds, the clock of `time.monotonic()`.
 #[inline]
 pub fn monotonic() -> f64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `now` is writable; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
@@ -442,7 +471,10 @@ pub(crate) fn select(
     let spec = timeout.map(timespec);
     let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let (null, mask) = (std::ptr::null_mut(), std::ptr::null());
-    let (read, write) = (std::ptr::from_mut(read).cast(), std::ptr::from_mut(write).cast());
+    let (read, write) = (
+        std::ptr::from_mut(read).cast(),
+        std::ptr::from_mut(write).cast(),
+    );
     // SAFETY: both sets have the size of an `fd_set` and its layout, an array of words; `spec` is null
     // or lives through the call; a null set and a null signal mask are allowed.
     match check(unsafe { libc::pselect(limit, read, write, null, spec, mask) }) {
@@ -483,7 +515,8 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let start = std::ptr::NonNull::<u8>::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
+        let start =
+            std::ptr::NonNull::<u8>::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
         // SAFETY: the range was just mapped. The kernel must not write into a child's copy: it is not
         // given one. A refusal only costs a forked child some copying.
         unsafe { libc::madvise(start.as_ptr().cast(), length, libc::MADV_DONTFORK) };

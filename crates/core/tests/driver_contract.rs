@@ -158,6 +158,7 @@ contract! {
     }
     alone {
         interrupted_by_signals
+        a_closed_driver_holds_nothing
         no_descriptor_left_while_accepting
         a_full_signal_queue_loses_nothing
         a_forked_child_does_not_disturb

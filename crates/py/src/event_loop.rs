@@ -177,9 +177,8 @@ impl LoopCore {
             let context = own_context(slf.py(), context)?;
             let object = slf.as_ptr();
             // SAFETY: all are live objects held by the caller.
-            let handle = unsafe {
-                Handle::new(slf.py(), object, callback.as_ptr(), &arguments, context)?
-            };
+            let handle =
+                unsafe { Handle::new(slf.py(), object, callback.as_ptr(), &arguments, context)? };
             // SAFETY: a new reference to a live object.
             unsafe { Bound::from_owned_ptr(slf.py(), handle.into_ptr()) }
         };
@@ -206,7 +205,10 @@ impl LoopCore {
 
     /// Adds a standard library timer handle (debug mode).
     fn _push_timer(&self, when: f64, handle: Py<PyAny>) {
-        self.reactor.timers.borrow_mut().push(when, Ready::Stock(handle));
+        self.reactor
+            .timers
+            .borrow_mut()
+            .push(when, Ready::Stock(handle));
     }
 
     /// A standard library timer handle says that it was cancelled.
@@ -221,7 +223,9 @@ impl LoopCore {
             return Err(loop_closed());
         }
         if this.runner.get() != 0 {
-            return Err(PyRuntimeError::new_err("This event loop is already running"));
+            return Err(PyRuntimeError::new_err(
+                "This event loop is already running",
+            ));
         }
         this.runner.set(this_thread());
         let mut host = Host::new(slf);
@@ -237,7 +241,11 @@ impl LoopCore {
             }
         };
         this.reactor.flush_dirty(&mut host);
-        let settled = this.reactor.driver.settle().map_err(|error| os_error(&error));
+        let settled = this
+            .reactor
+            .driver
+            .settle()
+            .map_err(|error| os_error(&error));
         this.runner.set(0);
         result.and(settled)
     }
@@ -313,6 +321,7 @@ impl LoopCore {
         drop(this.ready.take());
         let timers = this.reactor.timers.borrow_mut().drain();
         drop(timers);
+        this.reactor.driver.close();
         Ok(())
     }
 
@@ -399,7 +408,11 @@ impl LoopCore {
     #[inline]
     pub(crate) fn check_thread(&self) -> PyResult<()> {
         let runner = self.runner.get();
-        if runner != 0 && runner != this_thread() { Err(wrong_thread()) } else { Ok(()) }
+        if runner != 0 && runner != this_thread() {
+            Err(wrong_thread())
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the loop was closed.
@@ -449,7 +462,10 @@ impl LoopCore {
     /// Takes the endpoint from behind a token.
     pub(crate) fn displace(&self, token: Token) -> Endpoint {
         let mut endpoints = self.endpoints.borrow_mut();
-        endpoints.get_mut(token.index()).map(std::mem::take).unwrap_or_default()
+        endpoints
+            .get_mut(token.index())
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// A descriptor was closed: listeners that wait for one try again.
@@ -488,7 +504,8 @@ impl LoopCore {
         for (key, value) in more {
             context.set_item(key, value)?;
         }
-        slf.call_method1(intern!(slf.py(), "call_exception_handler"), (context,)).map(drop)
+        slf.call_method1(intern!(slf.py(), "call_exception_handler"), (context,))
+            .map(drop)
     }
 }
 
@@ -544,7 +561,11 @@ unsafe fn arguments<'a>(
                 context = *args.add(count + index as usize);
             }
         }
-        Ok(Call { leading, rest, context })
+        Ok(Call {
+            leading,
+            rest,
+            context,
+        })
     }
 }
 
@@ -602,14 +623,21 @@ unsafe fn debug_handle<'py>(
         let slf = Bound::from_borrowed_ptr(py, object);
         let args = PyTuple::new(
             py,
-            call.rest.iter().map(|argument| Bound::from_borrowed_ptr(py, *argument)),
+            call.rest
+                .iter()
+                .map(|argument| Bound::from_borrowed_ptr(py, *argument)),
         )?;
         let callback = Bound::from_borrowed_ptr(py, callback);
         let context = Bound::from_borrowed_ptr_or_opt(py, call.context);
         match when {
-            None => slf.call_method1(intern!(py, "_debug_handle"), (callback, args, context, name)),
-            Some(when) => slf
-                .call_method1(intern!(py, "_debug_timer"), (when, callback, args, context, name)),
+            None => slf.call_method1(
+                intern!(py, "_debug_handle"),
+                (callback, args, context, name),
+            ),
+            Some(when) => slf.call_method1(
+                intern!(py, "_debug_timer"),
+                (when, callback, args, context, name),
+            ),
         }
     }
 }
@@ -628,14 +656,17 @@ unsafe extern "C" fn call_soon(
             let call = arguments("call_soon", 1, args, count, names)?;
             core.check()?;
             if core.debug.get() {
-                let handle =
-                    debug_handle(py, object, &call, call.leading[0], "call_soon", None)?;
-                core.ready.borrow_mut().push_back(Ready::Stock(handle.clone().unbind()));
+                let handle = debug_handle(py, object, &call, call.leading[0], "call_soon", None)?;
+                core.ready
+                    .borrow_mut()
+                    .push_back(Ready::Stock(handle.clone().unbind()));
                 return Ok(handle.into_ptr());
             }
             let context = context_of(py, call.context)?;
             let handle = Handle::new(py, object, call.leading[0], call.rest, context)?;
-            core.ready.borrow_mut().push_back(Ready::Ours(handle.share()));
+            core.ready
+                .borrow_mut()
+                .push_back(Ready::Ours(handle.share()));
             Ok(handle.into_ptr())
         };
         give(py, body())
@@ -662,11 +693,16 @@ unsafe fn schedule(
             return Ok(handle.into_ptr());
         }
         if when.is_nan() {
-            return Err(PyValueError::new_err(format!("{name}(): the time is not a number")));
+            return Err(PyValueError::new_err(format!(
+                "{name}(): the time is not a number"
+            )));
         }
         let context = context_of(py, call.context)?;
         let handle = Handle::timer(py, object, callback, call.rest, context, when)?;
-        core.reactor.timers.borrow_mut().push(when, Ready::Ours(handle.share()));
+        core.reactor
+            .timers
+            .borrow_mut()
+            .push(when, Ready::Ours(handle.share()));
         Ok(handle.into_ptr())
     }
 }
@@ -722,10 +758,7 @@ unsafe extern "C" fn call_at(
     }
 }
 
-unsafe extern "C" fn time(
-    _: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
+unsafe extern "C" fn time(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls with the GIL held.
     unsafe { ffi::PyFloat_FromDouble(sys::monotonic()) }
 }
@@ -734,17 +767,23 @@ static METHODS: Methods<4> = Methods([
     fast(
         c_str!("call_soon"),
         call_soon,
-        c_str!("call_soon($self, callback, /, *args, context=None)\n--\n\nRun the callback in the next turn."),
+        c_str!(
+            "call_soon($self, callback, /, *args, context=None)\n--\n\nRun the callback in the next turn."
+        ),
     ),
     fast(
         c_str!("call_later"),
         call_later,
-        c_str!("call_later($self, delay, callback, /, *args, context=None)\n--\n\nRun the callback after `delay` seconds."),
+        c_str!(
+            "call_later($self, delay, callback, /, *args, context=None)\n--\n\nRun the callback after `delay` seconds."
+        ),
     ),
     fast(
         c_str!("call_at"),
         call_at,
-        c_str!("call_at($self, when, callback, /, *args, context=None)\n--\n\nRun the callback at `when`, seconds on the clock of `time()`."),
+        c_str!(
+            "call_at($self, when, callback, /, *args, context=None)\n--\n\nRun the callback at `when`, seconds on the clock of `time()`."
+        ),
     ),
     nullary(
         c_str!("time"),

@@ -81,10 +81,24 @@ impl Handle {
     ) -> PyResult<Self> {
         let flags = TIMER | SCHEDULED;
         // SAFETY: passed on.
-        unsafe { Self::make(py, &TIMER_HANDLE, owner, callback, arguments, context, when, flags) }
+        unsafe {
+            Self::make(
+                py,
+                &TIMER_HANDLE,
+                owner,
+                callback,
+                arguments,
+                context,
+                when,
+                flags,
+            )
+        }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of the object, in order")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of the object, in order"
+    )]
     #[inline]
     unsafe fn make(
         py: Python<'_>,
@@ -283,7 +297,11 @@ impl Handle {
         // another owner also keeps alive must not be counted as ours.
         unsafe {
             if ffi::Py_REFCNT(self.0.cast()) == 1 {
-                for field in [&(*self.0).callback, &(*self.0).arguments, &(*self.0).context] {
+                for field in [
+                    &(*self.0).callback,
+                    &(*self.0).arguments,
+                    &(*self.0).context,
+                ] {
                     if !field.is_null() {
                         visit.call(&*ptr::from_ref(field).cast::<Py<PyAny>>())?;
                     }
@@ -382,10 +400,7 @@ unsafe extern "C" fn cancelled(
     unsafe { ffi::PyBool_FromLong(((*object.cast::<Object>()).flags & CANCELLED).into()) }
 }
 
-unsafe extern "C" fn when(
-    object: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
+unsafe extern "C" fn when(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the descriptor checked the type; the GIL is held by the caller.
     unsafe { ffi::PyFloat_FromDouble((*object.cast::<Object>()).when) }
 }
@@ -419,7 +434,11 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is only called for our types, with the GIL held.
     let (py, handle) = unsafe { (Python::assume_attached(), &*object.cast::<Object>()) };
     let describe = || -> PyResult<String> {
-        let name = if handle.flags & TIMER != 0 { "TimerHandle" } else { "Handle" };
+        let name = if handle.flags & TIMER != 0 {
+            "TimerHandle"
+        } else {
+            "Handle"
+        };
         let mut words = vec![name.to_owned()];
         if handle.flags & CANCELLED != 0 {
             words.push("cancelled".to_owned());
@@ -438,7 +457,10 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
         }
         Ok(format!("<{}>", words.join(" ")))
     };
-    give(py, describe().map(|text| PyString::new(py, &text).into_ptr()))
+    give(
+        py,
+        describe().map(|text| PyString::new(py, &text).into_ptr()),
+    )
 }
 
 /// `isinstance(handle, asyncio.Handle)` holds, as for any object that stands in for another class.
@@ -447,9 +469,12 @@ unsafe extern "C" fn class(
     _: *mut std::ffi::c_void,
 ) -> *mut ffi::PyObject {
     // SAFETY: the descriptor checked the type; the GIL is held by the caller.
-    let (py, flags) =
-        unsafe { (Python::assume_attached(), (*object.cast::<Object>()).flags) };
-    let class = if flags & TIMER != 0 { interp::stock_timer(py) } else { interp::stock_handle(py) };
+    let (py, flags) = unsafe { (Python::assume_attached(), (*object.cast::<Object>()).flags) };
+    let class = if flags & TIMER != 0 {
+        interp::stock_timer(py)
+    } else {
+        interp::stock_handle(py)
+    };
     give(py, class.map(|class| class.clone().into_ptr()))
 }
 
@@ -495,19 +520,55 @@ unsafe extern "C" fn hash(object: *mut ffi::PyObject) -> ffi::Py_hash_t {
 }
 
 static METHODS: Methods<6> = Methods([
-    nullary(c_str!("cancel"), cancel, c_str!("cancel($self, /)\n--\n\nThe callback will not run. No effect once it has.")),
-    nullary(c_str!("cancelled"), cancelled, c_str!("cancelled($self, /)\n--\n\nWhether it was cancelled.")),
-    nullary(c_str!("get_context"), get_context, c_str!("get_context($self, /)\n--\n\nThe context that the callback runs in.")),
-    nullary(c_str!("_run"), run_once, c_str!("_run($self, /)\n--\n\nRun the callback now.")),
-    nullary(c_str!("when"), when, c_str!("when($self, /)\n--\n\nThe deadline: seconds on the clock of `loop.time()`.")),
+    nullary(
+        c_str!("cancel"),
+        cancel,
+        c_str!("cancel($self, /)\n--\n\nThe callback will not run. No effect once it has."),
+    ),
+    nullary(
+        c_str!("cancelled"),
+        cancelled,
+        c_str!("cancelled($self, /)\n--\n\nWhether it was cancelled."),
+    ),
+    nullary(
+        c_str!("get_context"),
+        get_context,
+        c_str!("get_context($self, /)\n--\n\nThe context that the callback runs in."),
+    ),
+    nullary(
+        c_str!("_run"),
+        run_once,
+        c_str!("_run($self, /)\n--\n\nRun the callback now."),
+    ),
+    nullary(
+        c_str!("when"),
+        when,
+        c_str!("when($self, /)\n--\n\nThe deadline: seconds on the clock of `loop.time()`."),
+    ),
     zeroed(),
 ]);
 
 static PLAIN_METHODS: Methods<5> = Methods([
-    nullary(c_str!("cancel"), cancel, c_str!("cancel($self, /)\n--\n\nThe callback will not run. No effect once it has.")),
-    nullary(c_str!("cancelled"), cancelled, c_str!("cancelled($self, /)\n--\n\nWhether it was cancelled.")),
-    nullary(c_str!("get_context"), get_context, c_str!("get_context($self, /)\n--\n\nThe context that the callback runs in.")),
-    nullary(c_str!("_run"), run_once, c_str!("_run($self, /)\n--\n\nRun the callback now.")),
+    nullary(
+        c_str!("cancel"),
+        cancel,
+        c_str!("cancel($self, /)\n--\n\nThe callback will not run. No effect once it has."),
+    ),
+    nullary(
+        c_str!("cancelled"),
+        cancelled,
+        c_str!("cancelled($self, /)\n--\n\nWhether it was cancelled."),
+    ),
+    nullary(
+        c_str!("get_context"),
+        get_context,
+        c_str!("get_context($self, /)\n--\n\nThe context that the callback runs in."),
+    ),
+    nullary(
+        c_str!("_run"),
+        run_once,
+        c_str!("_run($self, /)\n--\n\nRun the callback now."),
+    ),
     zeroed(),
 ]);
 
@@ -559,15 +620,23 @@ static MEMBERS: Members = Members([
 /// Makes the two classes and puts them in the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let make = |name: &'static std::ffi::CStr, methods: *const ffi::PyMethodDef, doc: &'static std::ffi::CStr| {
+    let make = |name: &'static std::ffi::CStr,
+                methods: *const ffi::PyMethodDef,
+                doc: &'static std::ffi::CStr| {
         let mut slots = [
             slot(ffi::Py_tp_dealloc, dealloc as *mut _),
             slot(ffi::Py_tp_repr, repr as *mut _),
             slot(ffi::Py_tp_richcompare, compare as *mut _),
             slot(ffi::Py_tp_hash, hash as *mut _),
             slot(ffi::Py_tp_methods, methods.cast_mut().cast()),
-            slot(ffi::Py_tp_getset, ptr::from_ref(&GETTERS.0).cast_mut().cast()),
-            slot(ffi::Py_tp_members, ptr::from_ref(&MEMBERS.0).cast_mut().cast()),
+            slot(
+                ffi::Py_tp_getset,
+                ptr::from_ref(&GETTERS.0).cast_mut().cast(),
+            ),
+            slot(
+                ffi::Py_tp_members,
+                ptr::from_ref(&MEMBERS.0).cast_mut().cast(),
+            ),
             slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
             slot(0, ptr::null_mut()),
         ];

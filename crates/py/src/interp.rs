@@ -26,7 +26,9 @@ pub const fn unary(
 ) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: function,
+        },
         ml_flags: ffi::METH_O,
         ml_doc: doc.as_ptr(),
     }
@@ -40,7 +42,9 @@ pub const fn nullary(
 ) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: function,
+        },
         ml_flags: ffi::METH_NOARGS,
         ml_doc: doc.as_ptr(),
     }
@@ -55,14 +59,12 @@ pub type Fast = unsafe extern "C" fn(
 ) -> *mut ffi::PyObject;
 
 /// `METH_FASTCALL | METH_KEYWORDS`: any arguments, in an array.
-pub const fn fast(
-    name: &'static CStr,
-    function: Fast,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
+pub const fn fast(name: &'static CStr, function: Fast, doc: &'static CStr) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: function,
+        },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: doc.as_ptr(),
     }
@@ -78,10 +80,8 @@ pub fn add_methods<const N: usize>(
         // SAFETY: the table is static; the class is a live type object; a new reference or an error
         // comes back.
         let descriptor = unsafe {
-            let descriptor = ffi::PyDescr_NewMethod(
-                class.as_ptr().cast(),
-                ptr::from_ref(method).cast_mut(),
-            );
+            let descriptor =
+                ffi::PyDescr_NewMethod(class.as_ptr().cast(), ptr::from_ref(method).cast_mut());
             Bound::from_owned_ptr_or_err(py, descriptor)?
         };
         // SAFETY: `ml_name` points to a static C string.
@@ -157,12 +157,8 @@ pub fn call_method_1<'py>(
     let arguments = [object, argument];
     // SAFETY: all are live objects; a new reference or an error comes back.
     unsafe {
-        let result = ffi::PyObject_VectorcallMethod(
-            name.as_ptr(),
-            arguments.as_ptr(),
-            2,
-            ptr::null_mut(),
-        );
+        let result =
+            ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 2, ptr::null_mut());
         Bound::from_owned_ptr_or_err(py, result)
     }
 }
@@ -187,14 +183,22 @@ pub fn copy_of(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
 #[inline]
 pub fn enter_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: `context` is a live Context object. It fails if it is entered already.
-    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 { Err(fetch(py)) } else { Ok(()) }
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        Err(fetch(py))
+    } else {
+        Ok(())
+    }
 }
 
 /// Leaves the context entered last.
 #[inline]
 pub fn exit_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: `context` is a live Context object. It fails if it is not the one entered last.
-    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 { Err(fetch(py)) } else { Ok(()) }
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        Err(fetch(py))
+    } else {
+        Ok(())
+    }
 }
 
 /// Runs `body` inside `context`.
@@ -280,7 +284,11 @@ macro_rules! imported {
     };
 }
 
-imported!(format_callback, "asyncio.format_helpers", "_format_callback_source");
+imported!(
+    format_callback,
+    "asyncio.format_helpers",
+    "_format_callback_source"
+);
 imported!(stock_handle, "asyncio.events", "Handle");
 imported!(stock_timer, "asyncio.events", "TimerHandle");
 imported!(buffered_protocol, "asyncio.protocols", "BufferedProtocol");
@@ -288,7 +296,11 @@ imported!(stock_transport, "asyncio.transports", "_FlowControlMixin");
 imported!(transport_socket, "asyncio.trsock", "TransportSocket");
 imported!(python_socket, "socket", "socket");
 imported!(logger, "asyncio.log", "logger");
-imported!(set_result, "asyncio.futures", "_set_result_unless_cancelled");
+imported!(
+    set_result,
+    "asyncio.futures",
+    "_set_result_unless_cancelled"
+);
 imported!(enter_task, "asyncio.tasks", "_enter_task");
 imported!(leave_task, "asyncio.tasks", "_leave_task");
 imported!(register_task, "asyncio.tasks", "_register_task");
@@ -297,5 +309,8 @@ imported!(cancelled_error, "asyncio.exceptions", "CancelledError");
 
 /// A slot of a type specification.
 pub fn slot(id: i32, function: *mut c_void) -> ffi::PyType_Slot {
-    ffi::PyType_Slot { slot: id, pfunc: function }
+    ffi::PyType_Slot {
+        slot: id,
+        pfunc: function,
+    }
 }

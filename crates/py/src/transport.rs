@@ -148,7 +148,8 @@ impl StreamTransport {
         )?;
         let this = transport.get();
         this.adopt(py, protocol)?;
-        core.get().place_stream(token, fd, Endpoint::Transport(transport.clone().unbind()));
+        core.get()
+            .place_stream(token, fd, Endpoint::Transport(transport.clone().unbind()));
         if let Some(server) = server {
             let bound = server.bind(py);
             // Since 3.13 a server knows its transports, so that it can close them.
@@ -175,7 +176,9 @@ impl StreamTransport {
         let py = slf.py();
         let core = self.core.bind(py);
         let result = interp::inside(py, &self.context, || {
-            let Some(protocol) = self.protocol(py) else { return Ok(()) };
+            let Some(protocol) = self.protocol(py) else {
+                return Ok(());
+            };
             let name = intern!(py, "connection_made");
             interp::call_method_1(py, protocol.as_ptr(), name, slf.as_ptr()).map(drop)
         });
@@ -216,7 +219,10 @@ impl StreamTransport {
 
     #[inline]
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.protocol.borrow().as_ref().map(|protocol| protocol.bind(py).clone())
+        self.protocol
+            .borrow()
+            .as_ref()
+            .map(|protocol| protocol.bind(py).clone())
     }
 
     /// The descriptor, -1 once closed.
@@ -236,7 +242,9 @@ impl StreamTransport {
     /// Detaches and closes the descriptor, whoever owns it.
     fn release(&self, core: &LoopCore) {
         let fd = self.fd();
-        self.conn.borrow_mut().detach(&*core.reactor.driver, &core.reactor.pool);
+        self.conn
+            .borrow_mut()
+            .detach(&*core.reactor.driver, &core.reactor.pool);
         let endpoint = core.displace_stream(self.token, fd);
         let socket = self.socket.borrow_mut().take();
         if let Some(socket) = socket {
@@ -263,17 +271,17 @@ impl StreamTransport {
         match completion {
             Completion::Received(data) => self.received(slf, data),
             Completion::ReceiveEnded(Ok(())) => self.ended(slf),
-            Completion::ReceiveEnded(Err(error)) => {
-                self.fatal(slf, &os_error(&error), "Fatal read error on socket transport")
-            }
+            Completion::ReceiveEnded(Err(error)) => self.fatal(
+                slf,
+                &os_error(&error),
+                "Fatal read error on socket transport",
+            ),
             Completion::Sent(queue, result) => {
                 let reactor = &core.get().reactor;
-                let outcome = self.conn.borrow_mut().sent(
-                    &*reactor.driver,
-                    &reactor.pool,
-                    queue,
-                    result,
-                );
+                let outcome =
+                    self.conn
+                        .borrow_mut()
+                        .sent(&*reactor.driver, &reactor.pool, queue, result);
                 self.flushed(slf, core, outcome)
             }
             _ => Ok(()),
@@ -286,7 +294,9 @@ impl StreamTransport {
         if self.flags.get().buffered {
             return self.received_buffered(slf, data);
         }
-        let Some(protocol) = self.protocol(py) else { return Ok(()) };
+        let Some(protocol) = self.protocol(py) else {
+            return Ok(());
+        };
         let data = PyBytes::new(py, data);
         let result = interp::inside(py, &self.context, || {
             let name = intern!(py, "data_received");
@@ -294,9 +304,11 @@ impl StreamTransport {
         });
         match result {
             Ok(()) => Ok(()),
-            Err(error) => {
-                self.fatal(slf, &error, "Fatal error: protocol.data_received() call failed.")
-            }
+            Err(error) => self.fatal(
+                slf,
+                &error,
+                "Fatal error: protocol.data_received() call failed.",
+            ),
         }
     }
 
@@ -314,7 +326,9 @@ impl StreamTransport {
             if !flags.buffered {
                 return self.received(slf, data);
             }
-            let Some(protocol) = self.protocol(py) else { return Ok(()) };
+            let Some(protocol) = self.protocol(py) else {
+                return Ok(());
+            };
             let copied = interp::inside(py, &self.context, || {
                 let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
                 copy_into(&buffer, data)
@@ -328,7 +342,9 @@ impl StreamTransport {
             };
             data = &data[count..];
             let told = interp::inside(py, &self.context, || {
-                protocol.call_method1(intern!(py, "buffer_updated"), (count,)).map(drop)
+                protocol
+                    .call_method1(intern!(py, "buffer_updated"), (count,))
+                    .map(drop)
             });
             if let Err(error) = told {
                 let message = "Fatal error: protocol.buffer_updated() call failed.";
@@ -344,16 +360,22 @@ impl StreamTransport {
         if core.get().debug.get() {
             interp::logger(py)?.call_method1("debug", ("%r received EOF", slf))?;
         }
-        let Some(protocol) = self.protocol(py) else { return Ok(()) };
+        let Some(protocol) = self.protocol(py) else {
+            return Ok(());
+        };
         let keep_open = interp::inside(py, &self.context, || {
-            protocol.call_method0(intern!(py, "eof_received"))?.is_truthy()
+            protocol
+                .call_method0(intern!(py, "eof_received"))?
+                .is_truthy()
         });
         match keep_open {
             Ok(true) => Ok(()),
             Ok(false) => self.close_gracefully(slf),
-            Err(error) => {
-                self.fatal(slf, &error, "Fatal error: protocol.eof_received() call failed.")
-            }
+            Err(error) => self.fatal(
+                slf,
+                &error,
+                "Fatal error: protocol.eof_received() call failed.",
+            ),
         }
     }
 
@@ -364,10 +386,14 @@ impl StreamTransport {
     fn admit(&self, py: Python<'_>) -> PyResult<bool> {
         let flags = self.flags.get();
         if flags.eof {
-            return Err(PyRuntimeError::new_err("Cannot call write() after write_eof()"));
+            return Err(PyRuntimeError::new_err(
+                "Cannot call write() after write_eof()",
+            ));
         }
         if self.empty_waiter.borrow().is_some() {
-            return Err(PyRuntimeError::new_err("unable to write; sendfile is in progress"));
+            return Err(PyRuntimeError::new_err(
+                "unable to write; sendfile is in progress",
+            ));
         }
         if flags.lost {
             let count = self.lost_writes.get();
@@ -394,7 +420,9 @@ impl StreamTransport {
             return Ok(());
         }
         drop(conn);
-        with_bytes(data, |content| self.conn.borrow_mut().write(&core.reactor.pool, content))
+        with_bytes(data, |content| {
+            self.conn.borrow_mut().write(&core.reactor.pool, content)
+        })
     }
 
     /// After queueing: note it for the flush, or flush at once when too much waits.
@@ -419,7 +447,10 @@ impl StreamTransport {
     fn press(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let core = self.core.bind(slf.py());
         let reactor = &core.get().reactor;
-        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        let outcome = self
+            .conn
+            .borrow_mut()
+            .flush(&*reactor.driver, &reactor.pool);
         self.flushed_inside(slf, core, outcome)
     }
 
@@ -458,7 +489,10 @@ impl StreamTransport {
         }
         self.change(|flags| flags.dirty = false);
         let reactor = &core.get().reactor;
-        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        let outcome = self
+            .conn
+            .borrow_mut()
+            .flush(&*reactor.driver, &reactor.pool);
         self.flushed(slf, core, outcome)
     }
 
@@ -499,18 +533,26 @@ impl StreamTransport {
         let crossing = self.conn.borrow_mut().pressure();
         let (method, message) = match crossing {
             None => return Ok(()),
-            Some(Pressure::Rose) => (intern!(py, "pause_writing"), "protocol.pause_writing() failed"),
-            Some(Pressure::Fell) => {
-                (intern!(py, "resume_writing"), "protocol.resume_writing() failed")
-            }
+            Some(Pressure::Rose) => (
+                intern!(py, "pause_writing"),
+                "protocol.pause_writing() failed",
+            ),
+            Some(Pressure::Fell) => (
+                intern!(py, "resume_writing"),
+                "protocol.resume_writing() failed",
+            ),
         };
         self.change(|flags| flags.protocol_paused = crossing == Some(Pressure::Rose));
-        let Some(protocol) = self.protocol(py) else { return Ok(()) };
+        let Some(protocol) = self.protocol(py) else {
+            return Ok(());
+        };
         // A rise comes of the protocol's own call, a fall of the loop's: see `flushed_inside`.
         let result = if crossing == Some(Pressure::Rose) {
             protocol.call_method0(method).map(drop)
         } else {
-            interp::inside(py, &self.context, || protocol.call_method0(method).map(drop))
+            interp::inside(py, &self.context, || {
+                protocol.call_method0(method).map(drop)
+            })
         };
         match result {
             Err(error) if leaves_the_loop(py, &error) => Err(error),
@@ -525,10 +567,20 @@ impl StreamTransport {
     }
 
     fn settle_waiter(&self, py: Python<'_>) -> PyResult<()> {
-        let waiter = self.empty_waiter.borrow().as_ref().map(|waiter| waiter.clone_ref(py));
+        let waiter = self
+            .empty_waiter
+            .borrow()
+            .as_ref()
+            .map(|waiter| waiter.clone_ref(py));
         match waiter {
-            Some(waiter) if !waiter.call_method0(py, intern!(py, "done"))?.is_truthy(py)? => {
-                waiter.call_method1(py, intern!(py, "set_result"), (py.None(),)).map(drop)
+            Some(waiter)
+                if !waiter
+                    .call_method0(py, intern!(py, "done"))?
+                    .is_truthy(py)? =>
+            {
+                waiter
+                    .call_method1(py, intern!(py, "set_result"), (py.None(),))
+                    .map(drop)
             }
             _ => Ok(()),
         }
@@ -569,7 +621,9 @@ impl StreamTransport {
                 )?;
             }
         } else {
-            let protocol = self.protocol(py).map_or_else(|| py.None().into_bound(py), |p| p);
+            let protocol = self
+                .protocol(py)
+                .map_or_else(|| py.None().into_bound(py), |p| p);
             LoopCore::report(
                 core,
                 message,
@@ -615,7 +669,8 @@ impl StreamTransport {
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "context"), &self.context)?;
         let callback = slf.getattr(intern!(py, "_call_connection_lost"))?;
-        core.call_method(intern!(py, "call_soon"), (callback, error), Some(&keywords)).map(drop)
+        core.call_method(intern!(py, "call_soon"), (callback, error), Some(&keywords))
+            .map(drop)
     }
 
     // --- names ---------------------------------------------------------------------------------
@@ -625,7 +680,9 @@ impl StreamTransport {
             return Ok(Some(socket.bind(py).clone()));
         }
         // From here on the socket object owns the descriptor.
-        let Some(fd) = self.conn.borrow_mut().disown() else { return Ok(None) };
+        let Some(fd) = self.conn.borrow_mut().disown() else {
+            return Ok(None);
+        };
         let raw = fd.into_raw_fd();
         let arguments = PyDict::new(py);
         arguments.set_item(intern!(py, "fileno"), raw)?;
@@ -654,10 +711,21 @@ impl StreamTransport {
         if fd < 0 {
             return Ok(None);
         }
-        let Some(name) = crate::connection::socket_name(py, fd, peer)? else { return Ok(None) };
+        let Some(name) = crate::connection::socket_name(py, fd, peer)? else {
+            return Ok(None);
+        };
         let mut names = self.names.borrow_mut();
-        let names = names.get_or_insert_with(|| Box::new(Names { peer: None, local: None }));
-        let place = if peer { &mut names.peer } else { &mut names.local };
+        let names = names.get_or_insert_with(|| {
+            Box::new(Names {
+                peer: None,
+                local: None,
+            })
+        });
+        let place = if peer {
+            &mut names.peer
+        } else {
+            &mut names.local
+        };
         *place = Some(name.clone().unbind());
         Ok(Some(name))
     }
@@ -677,7 +745,9 @@ fn copy_into(buffer: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<usize> {
         std::ptr::copy_nonoverlapping(data.as_ptr(), view.buf.cast(), count);
         ffi::PyBuffer_Release(&raw mut view);
         if count == 0 {
-            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+            return Err(PyRuntimeError::new_err(
+                "get_buffer() returned an empty buffer",
+            ));
         }
         Ok(count)
     }
@@ -693,7 +763,9 @@ pub fn with_bytes<R>(data: &Bound<'_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> 
             let error = interp::fetch(py);
             if error.is_instance_of::<pyo3::exceptions::PyBufferError>(py) {
                 // Not contiguous: a copy is.
-                let copy = PyBytes::type_object(py).call1((data,))?.cast_into::<PyBytes>()?;
+                let copy = PyBytes::type_object(py)
+                    .call1((data,))?
+                    .cast_into::<PyBytes>()?;
                 return Ok(body(copy.as_bytes()));
             }
             return Err(error);
@@ -737,8 +809,15 @@ impl StreamTransport {
         let driver = &*core.get().reactor.driver;
         let conn = Conn::borrowed(driver, fd).map_err(|error| os_error(&error))?;
         let extra = extra.map(Bound::unbind);
-        let transport =
-            Self::make(py, core, conn, protocol, server, Some(socket.unbind()), extra)?;
+        let transport = Self::make(
+            py,
+            core,
+            conn,
+            protocol,
+            server,
+            Some(socket.unbind()),
+            extra,
+        )?;
         let call_soon = core.getattr(intern!(py, "call_soon"))?;
         call_soon.call1((transport.getattr(intern!(py, "_begin"))?,))?;
         if let Some(waiter) = waiter {
@@ -758,7 +837,9 @@ impl StreamTransport {
         }
         // Not yet reading: whoever awaits the connection is woken first, data comes after.
         let callback = slf.getattr(intern!(slf.py(), "_start_reading"))?;
-        this.core.bind(slf.py()).call_method1(intern!(slf.py(), "call_soon"), (callback,))?;
+        this.core
+            .bind(slf.py())
+            .call_method1(intern!(slf.py(), "call_soon"), (callback,))?;
         Ok(())
     }
 
@@ -808,7 +889,10 @@ impl StreamTransport {
 
     #[getter]
     fn _protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.protocol.borrow().as_ref().map(|protocol| protocol.clone_ref(py))
+        self.protocol
+            .borrow()
+            .as_ref()
+            .map(|protocol| protocol.clone_ref(py))
     }
 
     #[getter]
@@ -833,7 +917,10 @@ impl StreamTransport {
 
     #[getter]
     fn _server(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.server.borrow().as_ref().map(|server| server.clone_ref(py))
+        self.server
+            .borrow()
+            .as_ref()
+            .map(|server| server.clone_ref(py))
     }
 
     /// Tells the protocol that the connection is gone, then closes the descriptor.
@@ -853,15 +940,18 @@ impl StreamTransport {
             let _ = this.names(py, false);
         }
         let result = match &protocol {
-            Some(protocol) => {
-                protocol.bind(py).call_method1(intern!(py, "connection_lost"), (error,)).map(drop)
-            }
+            Some(protocol) => protocol
+                .bind(py)
+                .call_method1(intern!(py, "connection_lost"), (error,))
+                .map(drop),
             None => Ok(()),
         };
         this.release(core.get());
         let waiter = this.empty_waiter.borrow_mut().take();
         if let Some(waiter) = waiter
-            && !waiter.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
+            && !waiter
+                .call_method0(py, intern!(py, "done"))?
+                .is_truthy(py)?
         {
             let lost = pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
             waiter.call_method1(py, intern!(py, "set_exception"), (lost,))?;
@@ -895,7 +985,10 @@ impl StreamTransport {
         if this.empty_waiter.borrow().is_some() {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let waiter = this.core.bind(py).call_method0(intern!(py, "create_future"))?;
+        let waiter = this
+            .core
+            .bind(py)
+            .call_method0(intern!(py, "create_future"))?;
         if this.conn.borrow().queued() == 0 {
             waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
@@ -972,7 +1065,10 @@ impl StreamTransport {
             return Ok(());
         }
         let callback = slf.getattr(intern!(py, "_deliver_stash"))?;
-        this.core.bind(py).call_method1(intern!(py, "call_soon"), (callback,)).map(drop)
+        this.core
+            .bind(py)
+            .call_method1(intern!(py, "call_soon"), (callback,))
+            .map(drop)
     }
 
     /// Hands over what was left when a buffered protocol paused.
@@ -1018,7 +1114,11 @@ impl StreamTransport {
         for piece in &pieces {
             this.queue(core, piece)?;
         }
-        if pieces.is_empty() { Ok(()) } else { this.queued(slf, core) }
+        if pieces.is_empty() {
+            Ok(())
+        } else {
+            this.queued(slf, core)
+        }
     }
 
     /// Sends FIN after what is queued. Reading goes on.
@@ -1031,11 +1131,16 @@ impl StreamTransport {
             return Ok(());
         }
         if this.empty_waiter.borrow().is_some() {
-            return Err(PyRuntimeError::new_err("unable to write; sendfile is in progress"));
+            return Err(PyRuntimeError::new_err(
+                "unable to write; sendfile is in progress",
+            ));
         }
         this.change(|flags| flags.eof = true);
         let reactor = &core.get().reactor;
-        let outcome = this.conn.borrow_mut().finish(&*reactor.driver, &reactor.pool);
+        let outcome = this
+            .conn
+            .borrow_mut()
+            .finish(&*reactor.driver, &reactor.pool);
         this.flushed_inside(slf, core, outcome)
     }
 
@@ -1081,8 +1186,14 @@ impl StreamTransport {
             )));
         }
         let this = slf.get();
-        this.conn.borrow_mut().set_limits(low as usize, high as usize);
-        if this.conn.borrow().over() { this.relieve(slf) } else { Ok(()) }
+        this.conn
+            .borrow_mut()
+            .set_limits(low as usize, high as usize);
+        if this.conn.borrow().over() {
+            this.relieve(slf)
+        } else {
+            Ok(())
+        }
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
@@ -1109,7 +1220,12 @@ impl StreamTransport {
         visit.call(&self.core)?;
         visit.call(&self.context)?;
         visit.call(&self.extra)?;
-        for cell in [&self.protocol, &self.server, &self.socket, &self.empty_waiter] {
+        for cell in [
+            &self.protocol,
+            &self.server,
+            &self.socket,
+            &self.empty_waiter,
+        ] {
             if let Ok(object) = cell.try_borrow() {
                 visit.call(&*object)?;
             }
@@ -1157,7 +1273,9 @@ unsafe extern "C" fn write(
 static METHODS: Methods<1> = Methods([unary(
     c_str!("write"),
     write,
-    c_str!("write($self, data, /)\n--\n\nQueue bytes; they leave when the running callback returns."),
+    c_str!(
+        "write($self, data, /)\n--\n\nQueue bytes; they leave when the running callback returns."
+    ),
 )]);
 
 /// Adds the class and its hot method.

@@ -25,7 +25,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, is_transient_accept};
+use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, closed, is_transient_accept};
 use crate::buffer::{MAX_SLICES, SendQueue};
 use crate::op::{Cancel, Completion, Interest, Op, Role, Token};
 use crate::sys;
@@ -73,8 +73,13 @@ pub trait Poller {
     /// Begins to watch. `interest` is not empty. One descriptor number is added once at a time.
     ///
     /// `EOPNOTSUPP` says that this one can only be watched level-triggered, and so it then is.
-    fn add(&mut self, fd: RawFd, token: Token, interest: Interest, trigger: Trigger)
-    -> io::Result<()>;
+    fn add(
+        &mut self,
+        fd: RawFd,
+        token: Token,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()>;
 
     /// Changes what a level-triggered registration reports. `interest` is not empty.
     fn modify(&mut self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()>;
@@ -132,7 +137,9 @@ impl Slot {
 }
 
 struct Inner<P> {
-    poller: P,
+    /// None once closed; then there are no slots either.
+    poller: Option<P>,
+    event: Option<Arc<sys::Event>>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     again: VecDeque<Token>,
@@ -143,7 +150,7 @@ pub struct Readiness<P> {
     inner: RefCell<Inner<P>>,
     hot: Cell<Option<Box<[u8]>>>,
     events: Cell<Vec<Event>>,
-    event: Arc<sys::Event>,
+    capabilities: Capabilities,
     wake: Token,
     forks: u32,
 }
@@ -204,7 +211,9 @@ impl<P: Poller> Inner<P> {
 
     /// Tells a level-triggered poller what the slot now waits for.
     fn sync(&mut self, token: Token) -> io::Result<()> {
-        let Some(slot) = self.slot(token) else { return Ok(()) };
+        let Some(slot) = self.slot(token) else {
+            return Ok(());
+        };
         if P::EDGE && slot.edge {
             return Ok(());
         }
@@ -213,13 +222,16 @@ impl<P: Poller> Inner<P> {
             return Ok(());
         }
         slot.registered = after;
+        let Some(poller) = &mut self.poller else {
+            return Err(closed());
+        };
         let result = if after.is_empty() {
-            self.poller.remove(fd, token);
+            poller.remove(fd, token);
             Ok(())
         } else if before.is_empty() {
-            self.poller.add(fd, token, after, Trigger::Level)
+            poller.add(fd, token, after, Trigger::Level)
         } else {
-            self.poller.modify(fd, token, after)
+            poller.modify(fd, token, after)
         };
         if result.is_err()
             && let Some(slot) = self.slot(token)
@@ -248,10 +260,16 @@ impl<P: Poller> Readiness<P> {
     /// No descriptor for the waker, or the poller does not take it.
     pub fn new(poller: P) -> io::Result<Self> {
         let event = Arc::new(sys::Event::new()?);
-        let mut inner =
-            Inner { poller, slots: Vec::new(), free: Vec::new(), again: VecDeque::new() };
         let fd = event.as_raw_fd();
-        inner.poller.admits(fd)?;
+        poller.admits(fd)?;
+        let capabilities = poller.capabilities();
+        let mut inner = Inner {
+            poller: Some(poller),
+            event: Some(event),
+            slots: Vec::new(),
+            free: Vec::new(),
+            again: VecDeque::new(),
+        };
         let wake = inner.insert(fd, Role::Watched);
         inner.slots[wake.index()].watching = Interest::READ;
         inner.sync(wake)?;
@@ -259,7 +277,7 @@ impl<P: Poller> Readiness<P> {
             inner: RefCell::new(inner),
             hot: Cell::new(None),
             events: Cell::new(Vec::new()),
-            event,
+            capabilities,
             wake,
             forks: sys::fork_generation(),
         })
@@ -269,7 +287,9 @@ impl<P: Poller> Readiness<P> {
     fn pump(&self, token: Token, sink: &mut dyn Sink) {
         let (role, watched) = {
             let mut inner = self.inner.borrow_mut();
-            let Some(slot) = inner.slot(token) else { return };
+            let Some(slot) = inner.slot(token) else {
+                return;
+            };
             (slot.role, slot.ready.and(slot.watching))
         };
         match role {
@@ -279,7 +299,11 @@ impl<P: Poller> Readiness<P> {
                 self.pump_receive(token, sink);
             }
             Role::Listener => self.pump_accept(token, sink),
-            Role::Watched if token == self.wake => self.event.lower(),
+            Role::Watched if token == self.wake => {
+                if let Some(event) = &self.inner.borrow().event {
+                    event.lower();
+                }
+            }
             Role::Watched => {
                 if !watched.is_empty() {
                     sink.complete(token, Completion::Ready(watched));
@@ -293,7 +317,10 @@ impl<P: Poller> Readiness<P> {
     }
 
     fn pump_receive(&self, token: Token, sink: &mut dyn Sink) {
-        let mut hot = self.hot.take().unwrap_or_else(|| vec![0; HOT].into_boxed_slice());
+        let mut hot = self
+            .hot
+            .take()
+            .unwrap_or_else(|| vec![0; HOT].into_boxed_slice());
         for _ in 0..READS {
             let (fd, conclusive) = {
                 let mut inner = self.inner.borrow_mut();
@@ -436,7 +463,9 @@ impl<P: Poller> Readiness<P> {
             let mut inner = self.inner.borrow_mut();
             match inner.slot(token) {
                 Some(slot) if slot.ready.intersects(Interest::WRITE) => {
-                    let Some(queue) = slot.pending.take() else { return };
+                    let Some(queue) = slot.pending.take() else {
+                        return;
+                    };
                     (slot.fd, queue)
                 }
                 _ => return,
@@ -444,7 +473,9 @@ impl<P: Poller> Readiness<P> {
         };
         let result = send_front(fd, &queue);
         let mut inner = self.inner.borrow_mut();
-        let Some(slot) = inner.slot(token) else { return };
+        let Some(slot) = inner.slot(token) else {
+            return;
+        };
         match result {
             Err(error) if sys::would_block(&error) => {
                 slot.ready = slot.ready.without(Interest::WRITE);
@@ -472,16 +503,23 @@ fn send_front(fd: RawFd, queue: &SendQueue) -> io::Result<usize> {
 
 impl<P: Poller> Driver for Readiness<P> {
     fn capabilities(&self) -> Capabilities {
-        self.inner.borrow().poller.capabilities()
+        self.capabilities
     }
 
     fn attach(&self, fd: RawFd, role: Role) -> io::Result<Token> {
         let mut inner = self.inner.borrow_mut();
-        inner.poller.admits(fd)?;
+        inner.poller.as_ref().ok_or_else(closed)?.admits(fd)?;
         let token = inner.insert(fd, role);
         if P::EDGE && role != Role::Watched {
-            let interest = if role == Role::Stream { Interest::BOTH } else { Interest::READ };
-            match inner.poller.add(fd, token, interest, Trigger::Edge) {
+            let interest = if role == Role::Stream {
+                Interest::BOTH
+            } else {
+                Interest::READ
+            };
+            let Some(poller) = &mut inner.poller else {
+                return Err(closed());
+            };
+            match poller.add(fd, token, interest, Trigger::Edge) {
                 Ok(()) => inner.slots[token.index()].edge = true,
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 Err(error) => {
@@ -498,8 +536,11 @@ impl<P: Poller> Driver for Readiness<P> {
         if let Some(slot) = inner.slot(token) {
             let (fd, edge, registered) = (slot.fd, slot.edge, slot.registered);
             // In a forked child the poller's kernel object is the parent's: leave it alone.
-            if (edge || !registered.is_empty()) && sys::fork_generation() == self.forks {
-                inner.poller.remove(fd, token);
+            if (edge || !registered.is_empty())
+                && sys::fork_generation() == self.forks
+                && let Some(poller) = &mut inner.poller
+            {
+                poller.remove(fd, token);
             }
             inner.release(token);
         }
@@ -594,11 +635,16 @@ impl<P: Poller> Driver for Readiness<P> {
         let mut events = self.events.take();
         // Those that were not finished last turn; what joins the list from here on is for the next.
         let mut unfinished = self.inner.borrow().again.len();
-        let timeout = if unfinished > 0 { Some(Duration::ZERO) } else { timeout };
+        let timeout = if unfinished > 0 {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
         let mut result = Ok(());
         {
             let mut inner = self.inner.borrow_mut();
-            sink.park(&mut || result = inner.poller.wait(timeout, &mut events));
+            let poller = inner.poller.as_mut().ok_or_else(closed)?;
+            sink.park(&mut || result = poller.wait(timeout, &mut events));
         }
         for event in &events {
             if let Some(slot) = self.inner.borrow_mut().slot(event.token) {
@@ -609,7 +655,9 @@ impl<P: Poller> Driver for Readiness<P> {
         while unfinished > 0 {
             unfinished -= 1;
             let mut inner = self.inner.borrow_mut();
-            let Some(token) = inner.again.pop_front() else { break };
+            let Some(token) = inner.again.pop_front() else {
+                break;
+            };
             if let Some(slot) = inner.slot(token) {
                 slot.listed = false;
                 drop(inner);
@@ -625,7 +673,16 @@ impl<P: Poller> Driver for Readiness<P> {
     }
 
     fn waker(&self) -> Waker {
-        Waker { event: Arc::clone(&self.event) }
+        Waker::of(self.inner.borrow().event.as_ref())
+    }
+
+    fn close(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let former = (inner.poller.take(), inner.event.take());
+        let slots = std::mem::take(&mut inner.slots);
+        inner.free = Vec::new();
+        inner.again = VecDeque::new();
+        drop(inner);
+        drop((former, slots, self.hot.take(), self.events.take()));
     }
 }
-

@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
-use super::{Capabilities, Driver, Fate, Sent, Sink, Waker};
+use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, closed};
 use crate::buffer::{MAX_SLICES, SendQueue};
 use crate::op::{Cancel, Completion, Interest, Op, Role, SocketAddress, Token};
 use crate::sys;
@@ -70,9 +70,7 @@ mod kind {
 const GENERATION: u32 = 0x00ff_ffff;
 
 fn user_data(kind: u8, token: Token) -> u64 {
-    u64::from(kind) << 56
-        | u64::from(token.generation() & GENERATION) << 32
-        | token.index() as u64
+    u64::from(kind) << 56 | u64::from(token.generation() & GENERATION) << 32 | token.index() as u64
 }
 
 /// A send that the kernel has. Boxed: the kernel keeps pointers into it.
@@ -135,6 +133,8 @@ impl Slot {
 struct Inner {
     ring: Ring,
     buffers: Buffers,
+    event: Arc<sys::Event>,
+    forks: u32,
     /// The thread that the ring is bound to, 0 before the first wait.
     thread: libc::pid_t,
     slots: Vec<Slot>,
@@ -154,11 +154,10 @@ struct Inner {
 
 /// A driver over io_uring.
 pub struct Uring {
-    inner: RefCell<Inner>,
+    /// None once closed.
+    inner: RefCell<Option<Box<Inner>>>,
     entries: Cell<Vec<Entry>>,
-    event: Arc<sys::Event>,
     wake: Token,
-    forks: u32,
 }
 
 impl Uring {
@@ -171,9 +170,12 @@ impl Uring {
         let ring = Ring::new()?;
         let buffers = Buffers::register(&ring.raw)?;
         let event = Arc::new(sys::Event::new()?);
+        let fd = event.as_raw_fd();
         let mut inner = Inner {
             ring,
             buffers,
+            event,
+            forks: sys::fork_generation(),
             thread: 0,
             slots: Vec::new(),
             free: Vec::new(),
@@ -183,26 +185,30 @@ impl Uring {
             orphans: Vec::new(),
             retired: Vec::new(),
         };
-        let wake = inner.insert(event.as_raw_fd());
+        let wake = inner.insert(fd);
         inner.watch(wake, Interest::READ);
         Ok(Self {
-            inner: RefCell::new(inner),
+            inner: RefCell::new(Some(Box::new(inner))),
             entries: Cell::new(Vec::new()),
-            event,
             wake,
-            forks: sys::fork_generation(),
         })
     }
 
-    fn forked(&self) -> bool {
-        sys::fork_generation() != self.forks
+    /// What is inside, unless closed.
+    #[inline]
+    fn inner(&self) -> Option<RefMut<'_, Inner>> {
+        RefMut::filter_map(self.inner.borrow_mut(), Option::as_deref_mut).ok()
     }
 
     /// Delivers what was stashed for a token whose operation is wanted again.
     fn deliver(&self, token: Token, sink: &mut dyn Sink) {
         loop {
-            let mut inner = self.inner.borrow_mut();
-            let Some(slot) = inner.slot(token) else { return };
+            let Some(mut inner) = self.inner() else {
+                return;
+            };
+            let Some(slot) = inner.slot(token) else {
+                return;
+            };
             let Some(stash) = &mut slot.stash else { return };
             if slot.wanted & kind::ACCEPT != 0
                 && let Some(fd) = stash.accepted.pop_front()
@@ -236,7 +242,9 @@ impl Uring {
     fn completed(&self, entry: Entry, sink: &mut dyn Sink) {
         let kind = (entry.data >> 56) as u8;
         let (index, generation) = (entry.data as u32, (entry.data >> 32) as u32 & GENERATION);
-        let mut inner = self.inner.borrow_mut();
+        let Some(mut inner) = self.inner() else {
+            return;
+        };
         let found = inner.slots.get(index as usize).and_then(|slot| {
             let ours = slot.attached && slot.generation & GENERATION == generation;
             ours.then(|| Token::new(index, slot.generation))
@@ -246,7 +254,9 @@ impl Uring {
             (_, None) => inner.bury(entry),
             (kind::RECEIVE, Some(token)) => self.received(inner, token, entry, sink),
             (kind::SEND, Some(token)) => {
-                let Some(slot) = inner.slot(token) else { return };
+                let Some(slot) = inner.slot(token) else {
+                    return;
+                };
                 slot.armed &= !kind::SEND;
                 let Some(sent) = slot.send.take() else { return };
                 drop(inner);
@@ -259,7 +269,9 @@ impl Uring {
             (kind::ACCEPT, Some(token)) => self.accepted(inner, token, entry, sink),
             (kind::CONNECT, Some(token)) => {
                 inner.disarm(token, kind::CONNECT, entry.flags);
-                let Some(slot) = inner.slot(token) else { return };
+                let Some(slot) = inner.slot(token) else {
+                    return;
+                };
                 slot.address = None;
                 if slot.wanted & kind::CONNECT == 0 {
                     return;
@@ -286,19 +298,27 @@ impl Uring {
     ) {
         inner.disarm(token, kind::RECEIVE, entry.flags);
         if entry.result > 0 {
-            let Some(id) = cqueue::buffer_select(entry.flags) else { return };
+            let Some(id) = cqueue::buffer_select(entry.flags) else {
+                return;
+            };
             let (bytes, spent) = inner.buffers.take(id, entry.result as usize, entry.flags);
             // SAFETY: the kernel wrote these bytes and will not touch them again before the buffer is
             // given back, below; the mapping lives as long as the driver.
             let bytes = unsafe { bytes.as_ref() };
-            let Some(slot) = inner.slot(token) else { return };
+            let Some(slot) = inner.slot(token) else {
+                return;
+            };
             slot.fed = true;
             if slot.wanted & kind::RECEIVE != 0 && slot.stash.is_none() {
                 drop(inner);
                 sink.complete(token, Completion::Received(bytes));
-                inner = self.inner.borrow_mut();
+                let Some(again) = self.inner() else { return };
+                inner = again;
             } else {
-                slot.stash.get_or_insert_default().bytes.extend_from_slice(bytes);
+                slot.stash
+                    .get_or_insert_default()
+                    .bytes
+                    .extend_from_slice(bytes);
                 inner.list(token);
             }
             if let Some(id) = spent {
@@ -318,7 +338,9 @@ impl Uring {
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => return,
             errno => Err(io::Error::from_raw_os_error(errno)),
         };
-        let Some(slot) = inner.slot(token) else { return };
+        let Some(slot) = inner.slot(token) else {
+            return;
+        };
         if slot.wanted & kind::RECEIVE != 0 && slot.stash.is_none() {
             slot.wanted &= !kind::RECEIVE;
             drop(inner);
@@ -337,7 +359,9 @@ impl Uring {
         sink: &mut dyn Sink,
     ) {
         inner.disarm(token, kind::ACCEPT, entry.flags);
-        let Some(slot) = inner.slot(token) else { return };
+        let Some(slot) = inner.slot(token) else {
+            return;
+        };
         if entry.result >= 0 {
             // SAFETY: the kernel just made this descriptor for us and nobody else knows it.
             let fd = unsafe { OwnedFd::from_raw_fd(entry.result) };
@@ -368,11 +392,13 @@ impl Uring {
     ) {
         inner.disarm(token, kind::WATCH, entry.flags);
         if token == self.wake {
-            self.event.lower();
+            inner.event.lower();
             inner.list(token);
             return;
         }
-        let Some(slot) = inner.slot(token) else { return };
+        let Some(slot) = inner.slot(token) else {
+            return;
+        };
         let ready = match entry.result {
             bits if bits >= 0 => from_poll(bits as u32),
             cancelled if cancelled == -libc::ECANCELED => Interest::NONE,
@@ -421,6 +447,10 @@ fn from_poll(bits: u32) -> Interest {
 }
 
 impl Inner {
+    fn forked(&self) -> bool {
+        sys::fork_generation() != self.forks
+    }
+
     #[inline]
     fn slot(&mut self, token: Token) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(token.index())?;
@@ -483,8 +513,7 @@ impl Inner {
         match (entry.data >> 56) as u8 {
             kind::RECEIVE if entry.result > 0 => {
                 if let Some(id) = cqueue::buffer_select(entry.flags)
-                    && let (_, Some(id)) =
-                        self.buffers.take(id, entry.result as usize, entry.flags)
+                    && let (_, Some(id)) = self.buffers.take(id, entry.result as usize, entry.flags)
                 {
                     self.buffers.give_back(id);
                 }
@@ -508,7 +537,8 @@ impl Inner {
             let ring = Ring::new()?;
             let buffers = Buffers::register(&ring.raw)?;
             let old = std::mem::replace(&mut self.ring, ring);
-            self.retired.push((old, std::mem::replace(&mut self.buffers, buffers)));
+            self.retired
+                .push((old, std::mem::replace(&mut self.buffers, buffers)));
             self.cancels.clear();
             for index in 0..self.slots.len() {
                 let slot = &mut self.slots[index];
@@ -531,7 +561,10 @@ impl Inner {
             let data = self.cancels[index];
             accepts |= (data >> 56) as u8 == kind::ACCEPT;
             // SAFETY: the entry names no memory.
-            unsafe { self.ring.push(&quiet(opcode::AsyncCancel::new(data).build()))? };
+            unsafe {
+                self.ring
+                    .push(&quiet(opcode::AsyncCancel::new(data).build()))?
+            };
         }
         self.cancels.clear();
         if accepts {
@@ -625,25 +658,32 @@ impl Inner {
 
 /// A cancel of which only the failure is told; and that is ignored.
 fn quiet(entry: squeue::Entry) -> squeue::Entry {
-    entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(u64::from(kind::CANCEL) << 56)
+    entry
+        .flags(squeue::Flags::SKIP_SUCCESS)
+        .user_data(u64::from(kind::CANCEL) << 56)
 }
 
 /// The entry of a send: plain for one piece, with a header for several.
 fn send_entry(fd: types::Fd, sent: &mut InFlight) -> squeue::Entry {
     if let Some(bytes) = sent.queue.single() {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        return opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build();
+        return opcode::Send::new(fd, bytes.as_ptr(), length)
+            .flags(libc::MSG_NOSIGNAL)
+            .build();
     }
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let count = sent.queue.slices(&mut slices);
     sent.slices.clear();
-    sent.slices.extend(slices[..count].iter().map(|slice| libc::iovec {
-        iov_base: slice.as_ptr().cast_mut().cast(),
-        iov_len: slice.len(),
-    }));
+    sent.slices
+        .extend(slices[..count].iter().map(|slice| libc::iovec {
+            iov_base: slice.as_ptr().cast_mut().cast(),
+            iov_len: slice.len(),
+        }));
     sent.message.msg_iov = sent.slices.as_mut_ptr();
     sent.message.msg_iovlen = sent.slices.len() as _;
-    opcode::SendMsg::new(fd, &raw const sent.message).flags(libc::MSG_NOSIGNAL as u32).build()
+    opcode::SendMsg::new(fd, &raw const sent.message)
+        .flags(libc::MSG_NOSIGNAL as u32)
+        .build()
 }
 
 impl Driver for Uring {
@@ -661,21 +701,28 @@ impl Driver for Uring {
             // A poll says that files and directories are always ready; like epoll, we refuse them.
             sys::check_pollable(fd)?;
         }
-        Ok(self.inner.borrow_mut().insert(fd))
+        Ok(self.inner().ok_or_else(closed)?.insert(fd))
     }
 
     fn detach(&self, token: Token, fate: Fate) {
-        let forked = self.forked();
-        let mut inner = self.inner.borrow_mut();
-        if let Some(slot) = inner.slot(token) {
+        let mut inner = self.inner();
+        if let Some(inner) = &mut inner
+            && let Some(slot) = inner.slot(token)
+        {
             let armed = slot.armed;
             slot.attached = false;
             slot.generation = slot.generation.wrapping_add(1);
             let (send, stash) = (slot.send.take(), slot.stash.take());
             slot.address = None;
             inner.free.push(token.index() as u32);
-            if !forked {
-                let kinds = [kind::ACCEPT, kind::RECEIVE, kind::CONNECT, kind::WATCH, kind::SEND];
+            if !inner.forked() {
+                let kinds = [
+                    kind::ACCEPT,
+                    kind::RECEIVE,
+                    kind::CONNECT,
+                    kind::WATCH,
+                    kind::SEND,
+                ];
                 for bit in kinds {
                     if armed & bit != 0 {
                         inner.cancels.push(user_data(bit, token));
@@ -693,25 +740,29 @@ impl Driver for Uring {
                 // cancel queued for the next wait.
                 let _ = inner.cancel();
             }
-            drop(inner);
             drop(stash);
         }
+        drop(inner);
         // Requests hold the file, not the number: it may be closed at once.
         drop(fate);
     }
 
     fn settle(&self) -> io::Result<()> {
-        if self.forked() {
+        let mut inner = self.inner().ok_or_else(closed)?;
+        if inner.forked() {
             return Ok(());
         }
-        let mut inner = self.inner.borrow_mut();
         inner.bind()?;
         inner.arm()?;
-        if inner.ring.needs_enter() { inner.ring.enter(0, Some(Duration::ZERO)) } else { Ok(()) }
+        if inner.ring.needs_enter() {
+            inner.ring.enter(0, Some(Duration::ZERO))
+        } else {
+            Ok(())
+        }
     }
 
     fn submit(&self, token: Token, op: Op) -> io::Result<()> {
-        let mut inner = self.inner.borrow_mut();
+        let mut inner = self.inner().ok_or_else(closed)?;
         let Some(slot) = inner.slot(token) else {
             return Err(io::Error::from_raw_os_error(libc::ENOENT));
         };
@@ -739,7 +790,9 @@ impl Driver for Uring {
     }
 
     fn send(&self, token: Token, queue: &mut SendQueue) -> Sent {
-        let mut inner = self.inner.borrow_mut();
+        let Some(mut inner) = self.inner() else {
+            return Sent::Failed(closed());
+        };
         let Some(slot) = inner.slot(token) else {
             return Sent::Failed(io::Error::from_raw_os_error(libc::ENOENT));
         };
@@ -753,13 +806,14 @@ impl Driver for Uring {
     }
 
     fn wait(&self, timeout: Option<Duration>, sink: &mut dyn Sink) -> io::Result<()> {
-        if self.forked() {
-            return Err(io::Error::other("this loop belongs to the parent process; make a new one"));
-        }
         let mut entries = self.entries.take();
         let mut result = Ok(());
         let stashed: Vec<Token> = {
-            let mut inner = self.inner.borrow_mut();
+            let mut inner = self.inner().ok_or_else(closed)?;
+            if inner.forked() {
+                let text = "this loop belongs to the parent process; make a new one";
+                return Err(io::Error::other(text));
+            }
             inner.bind()?;
             let inner = &mut *inner;
             let stashed = inner
@@ -772,9 +826,13 @@ impl Driver for Uring {
             stashed
         };
         {
-            let mut inner = self.inner.borrow_mut();
+            let mut inner = self.inner().ok_or_else(closed)?;
             let sleepless = !stashed.is_empty() || inner.ring.has_completions();
-            let timeout = if sleepless { Some(Duration::ZERO) } else { timeout };
+            let timeout = if sleepless {
+                Some(Duration::ZERO)
+            } else {
+                timeout
+            };
             // A turn that may not sleep enters only if that would do something.
             if timeout != Some(Duration::ZERO) || inner.ring.needs_enter() {
                 sink.park(&mut || result = inner.ring.enter(1, timeout));
@@ -792,30 +850,33 @@ impl Driver for Uring {
     }
 
     fn waker(&self) -> Waker {
-        Waker { event: Arc::clone(&self.event) }
+        Waker::of(self.inner().as_ref().map(|inner| &inner.event))
+    }
+
+    fn close(&self) {
+        let former = self.inner.borrow_mut().take();
+        drop(former);
     }
 }
 
-impl Drop for Uring {
+impl Drop for Inner {
     /// The kernel may still write into the buffers and read from sends in flight. Everything is
     /// cancelled and waited for; where that can not be done (another thread's ring, a forked child)
     /// the memory is given up instead.
     fn drop(&mut self) {
-        let forked = self.forked();
-        let inner = self.inner.get_mut();
-        let idle = !forked
-            && inner.retired.is_empty()
-            && (inner.thread == 0 || inner.thread == sys::thread_id())
-            && inner.wind_up();
+        let idle = !self.forked()
+            && self.retired.is_empty()
+            && (self.thread == 0 || self.thread == sys::thread_id())
+            && self.wind_up();
         if !idle {
-            inner.buffers.leak();
-            for (_, buffers) in &mut inner.retired {
+            self.buffers.leak();
+            for (_, buffers) in &mut self.retired {
                 buffers.leak();
             }
-            for (_, orphan) in inner.orphans.drain(..) {
+            for (_, orphan) in self.orphans.drain(..) {
                 Box::leak(orphan);
             }
-            for slot in &mut inner.slots {
+            for slot in &mut self.slots {
                 if let Some(send) = slot.send.take() {
                     Box::leak(send);
                 }
