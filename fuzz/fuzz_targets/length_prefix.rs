@@ -29,7 +29,9 @@ fuzz_target!(|input: (&[u8], [u8; 3], u8, u16)| {
     let width = [1, 2, 3, 4, 8][usize::from(kind >> 1) % 5];
     let order = if kind & 1 == 0 { ByteOrder::Big } else { ByteOrder::Little };
     let limit = usize::from(limit);
-    let Some(prefix) = LengthPrefix::new(width, order, limit) else { unreachable!("an allowed width") };
+    let Some(prefix) = LengthPrefix::new(width, order, limit) else {
+        unreachable!("an allowed width")
+    };
     let framing = Framing::LengthPrefix(prefix);
 
     let meaning = plain(stream, width, order, limit);

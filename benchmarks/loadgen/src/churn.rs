@@ -62,12 +62,7 @@ impl Run<'_> {
         let socket = Socket::connect(self.options.address, Some(source(self.opened, SOURCES)))?;
         self.opened += 1;
         self.epoll.add(&socket, sys::WRITE, index)?;
-        Ok(Attempt {
-            socket,
-            state: State::Connecting,
-            began: sys::now(),
-            start,
-        })
+        Ok(Attempt { socket, state: State::Connecting, began: sys::now(), start })
     }
 
     fn drive(&mut self, attempts: &mut [Option<Attempt>]) -> io::Result<()> {
@@ -140,9 +135,7 @@ fn step(
         State::Receiving { got } => {
             let received = match attempt.socket.receive(&mut buffer[..frame - *got]) {
                 Ok(0) => {
-                    return Err(io::Error::other(
-                        "the server closed before its reply was whole",
-                    ));
+                    return Err(io::Error::other("the server closed before its reply was whole"));
                 }
                 Err(error) if sys::would_block(&error) => return Ok(false),
                 other => other?,

@@ -128,23 +128,15 @@ impl Run<'_> {
                 return Err(io::Error::other("the server says nothing for 5 s"));
             }
             if drain_until < u64::MAX {
-                in_flight = connections
-                    .iter()
-                    .any(|connection| connection.in_flight > 0);
+                in_flight = connections.iter().any(|connection| connection.in_flight > 0);
                 if in_flight && now > drain_until {
-                    let lost: u64 = connections
-                        .iter()
-                        .map(|connection| connection.in_flight)
-                        .sum();
+                    let lost: u64 = connections.iter().map(|connection| connection.in_flight).sum();
                     self.window.error(|| {
                         format!("{lost} messages did not come back within 2 s of the end")
                     });
                     break;
                 }
-            } else if connections
-                .iter()
-                .all(|connection| connection.socket.is_none())
-            {
+            } else if connections.iter().all(|connection| connection.socket.is_none()) {
                 let text = self.window.first_error.take().unwrap_or_default();
                 return Err(io::Error::other(format!(
                     "the server closed every connection: {text}"
@@ -159,11 +151,8 @@ impl Run<'_> {
             let most = self.buffer.len();
             connection.receives = connection.receives.wrapping_add(1);
             let compared = self.pattern.frame() < LONG || connection.receives % COMPARED == 0;
-            let received = if compared {
-                socket.receive(&mut self.buffer)
-            } else {
-                socket.discard(most)
-            };
+            let received =
+                if compared { socket.receive(&mut self.buffer) } else { socket.discard(most) };
             let got = match received {
                 Ok(0) => return self.fail(connection, index, "closed by the server"),
                 Ok(got) => got,

@@ -26,11 +26,7 @@ pub fn run(options: &Options) -> io::Result<Value> {
     let mut events = vec![EMPTY; AT_ONCE];
     while sockets.len() < options.connections {
         let (epoll, first) = (Epoll::new()?, sockets.len());
-        crate::connect::open_more(
-            options,
-            &mut sockets,
-            options.connections.min(first + AT_ONCE),
-        )?;
+        crate::connect::open_more(options, &mut sockets, options.connections.min(first + AT_ONCE))?;
         for (index, socket) in sockets.iter().enumerate().skip(first) {
             epoll.add(socket, sys::READ, index)?;
             if socket.send(pattern.piece(pattern.start(index), frame))? < frame {

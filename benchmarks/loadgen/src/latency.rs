@@ -14,10 +14,7 @@ pub struct Histogram {
 impl Histogram {
     /// An empty one.
     pub fn new() -> Self {
-        Self {
-            counts: vec![0; STEPS * 64],
-            total: 0,
-        }
+        Self { counts: vec![0; STEPS * 64], total: 0 }
     }
 
     /// Count `times` durations of `nanoseconds`.
@@ -70,10 +67,7 @@ mod tests {
         for share in [0.5, 0.99, 0.999] {
             let exact = share * 1000.0;
             let got = histogram.quantile(share);
-            assert!(
-                (got - exact).abs() / exact < 0.03,
-                "{share}: {got} instead of {exact}"
-            );
+            assert!((got - exact).abs() / exact < 0.03, "{share}: {got} instead of {exact}");
         }
     }
 

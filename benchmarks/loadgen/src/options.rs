@@ -138,9 +138,7 @@ pub fn parse(
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=600.0).contains(&value) => Ok(Duration::from_secs_f64(value)),
-        _ => Err(format!(
-            "seconds must be a number from 0 to 600, got {text:?}"
-        )),
+        _ => Err(format!("seconds must be a number from 0 to 600, got {text:?}")),
     }
 }
 
@@ -149,18 +147,13 @@ mod tests {
     use super::*;
 
     fn of(line: &str) -> Result<Option<Options>, lexopt::Error> {
-        parse(
-            std::iter::once("loadgen")
-                .chain(line.split_whitespace())
-                .map(Into::into),
-        )
+        parse(std::iter::once("loadgen").chain(line.split_whitespace()).map(Into::into))
     }
 
     #[test]
     fn a_full_line() {
-        let options = of("raw --port 9 --connections 3 --depth 16 --size 5 --seconds 0.5")
-            .unwrap()
-            .unwrap();
+        let options =
+            of("raw --port 9 --connections 3 --depth 16 --size 5 --seconds 0.5").unwrap().unwrap();
         assert_eq!(
             (options.workload, options.framed, options.connections),
             (Workload::Echo, false, 3)

@@ -40,11 +40,7 @@ impl Pattern {
         for index in 0..longest {
             bytes.push(bytes[index]);
         }
-        Self {
-            bytes,
-            period,
-            frame,
-        }
+        Self { bytes, period, frame }
     }
 
     /// Bytes of one frame, its prefix included.
@@ -65,11 +61,7 @@ impl Pattern {
     /// The position `length` bytes after `position`.
     pub fn advance(&self, position: usize, length: usize) -> usize {
         let next = position + length;
-        if next < self.period {
-            next
-        } else {
-            next % self.period
-        }
+        if next < self.period { next } else { next % self.period }
     }
 }
 

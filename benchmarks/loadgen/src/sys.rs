@@ -19,11 +19,7 @@ pub const EDGE: u32 = libc::EPOLLET as u32;
 pub const GONE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn count(result: libc::ssize_t) -> io::Result<usize> {
@@ -32,10 +28,7 @@ fn count(result: libc::ssize_t) -> io::Result<usize> {
 
 /// Nanoseconds on the monotonic clock.
 pub fn now() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writing; CLOCK_MONOTONIC exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
@@ -43,23 +36,14 @@ pub fn now() -> u64 {
 
 /// Raise the limit of open descriptors as far as allowed, and return it.
 pub fn raise_descriptor_limit(wanted: u64) -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for reading and writing in both calls.
     unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
         if limit.rlim_cur < wanted {
-            let asked = libc::rlimit {
-                rlim_cur: wanted,
-                rlim_max: limit.rlim_max.max(wanted),
-            };
+            let asked = libc::rlimit { rlim_cur: wanted, rlim_max: limit.rlim_max.max(wanted) };
             if libc::setrlimit(libc::RLIMIT_NOFILE, &asked) < 0 {
-                let most = libc::rlimit {
-                    rlim_cur: limit.rlim_max,
-                    rlim_max: limit.rlim_max,
-                };
+                let most = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
                 libc::setrlimit(libc::RLIMIT_NOFILE, &most);
             }
             libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
@@ -124,19 +108,12 @@ impl Socket {
                 &mut size,
             )
         })?;
-        if error == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::from_raw_os_error(error))
-        }
+        if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
     }
 
     /// Close with RST instead of FIN, which leaves no TIME_WAIT behind.
     pub fn reset_on_close(&self) -> io::Result<()> {
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         // SAFETY: `linger` is a struct linger of that size.
         check(unsafe {
             let size = size_of_val(&linger) as u32;
@@ -181,12 +158,7 @@ impl Socket {
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         // SAFETY: the pointer and the length are those of `bytes`.
         count(unsafe {
-            libc::send(
-                self.fd(),
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                libc::MSG_NOSIGNAL,
-            )
+            libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
         })
     }
 
@@ -199,9 +171,7 @@ fn name_of(address: SocketAddrV4) -> libc::sockaddr_in {
     libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from(*address.ip()).to_be(),
-        },
+        sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
         sin_zero: [0; 8],
     }
 }
@@ -229,10 +199,7 @@ impl Epoll {
     }
 
     fn control(&self, verb: i32, socket: &Socket, interest: u32, index: usize) -> io::Result<()> {
-        let mut event = Event {
-            events: interest,
-            u64: index as u64,
-        };
+        let mut event = Event { events: interest, u64: index as u64 };
         // SAFETY: `event` is valid for reading.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), verb, socket.fd(), &mut event) })
             .map(drop)
@@ -262,8 +229,5 @@ pub const EMPTY: Event = Event { events: 0, u64: 0 };
 
 /// Whether an operation only has to wait.
 pub fn would_block(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

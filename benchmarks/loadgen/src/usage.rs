@@ -47,9 +47,7 @@ impl Usage {
             usage.system_ticks += ticks.next().unwrap_or(0);
             for line in read("status").lines() {
                 let value = || {
-                    numbers(line.split_once(':').map_or("", |(_, value)| value))
-                        .next()
-                        .unwrap_or(0)
+                    numbers(line.split_once(':').map_or("", |(_, value)| value)).next().unwrap_or(0)
                 };
                 if line.starts_with("voluntary_ctxt") {
                     usage.voluntary += value();
@@ -76,11 +74,7 @@ impl Usage {
     /// Seconds in user mode.
     pub fn user(&self) -> f64 {
         let ticks = self.user_ticks + self.system_ticks;
-        if ticks == 0 {
-            self.cpu
-        } else {
-            self.cpu * self.user_ticks as f64 / ticks as f64
-        }
+        if ticks == 0 { self.cpu } else { self.cpu * self.user_ticks as f64 / ticks as f64 }
     }
 
     /// Seconds in the kernel.
@@ -91,8 +85,7 @@ impl Usage {
 
 /// The numbers in a text; words that are none count as 0, so that fields keep their place.
 fn numbers(text: &str) -> impl Iterator<Item = u64> {
-    text.split_whitespace()
-        .map(|word| word.parse().unwrap_or(0))
+    text.split_whitespace().map(|word| word.parse().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -104,10 +104,7 @@ impl Window {
     }
 
     fn usage(&self) -> (Usage, Usage) {
-        (
-            Usage::of(std::process::id()),
-            self.server.map(Usage::of).unwrap_or_default(),
-        )
+        (Usage::of(std::process::id()), self.server.map(Usage::of).unwrap_or_default())
     }
 
     /// The figures of the window.
@@ -129,11 +126,7 @@ impl Window {
         if self.server.is_some() {
             let used = self.servers.1.since(&self.servers.0);
             let each = |value: f64| {
-                if self.messages == 0 {
-                    0.0
-                } else {
-                    value / self.messages as f64
-                }
+                if self.messages == 0 { 0.0 } else { value / self.messages as f64 }
             };
             server_saturated = (used.cpu + used.waited) / seconds > SATURATED;
             report["server"] = json!({

@@ -47,10 +47,7 @@ impl Pool {
 
     #[inline]
     fn take(&self) -> Vec<u8> {
-        self.free
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BLOCK))
+        self.free.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BLOCK))
     }
 
     #[inline]
@@ -133,11 +130,7 @@ impl SendQueue {
             block.extend_from_slice(data);
             return;
         }
-        let mut block = if size <= BLOCK {
-            pool.take()
-        } else {
-            Vec::with_capacity(size)
-        };
+        let mut block = if size <= BLOCK { pool.take() } else { Vec::with_capacity(size) };
         block.extend_from_slice(header);
         block.extend_from_slice(data);
         self.push(Chunk::Block(block));
@@ -213,9 +206,7 @@ impl SendQueue {
     /// The unsent bytes when they lie in one piece, which is the usual case.
     #[inline]
     pub fn single(&self) -> Option<&[u8]> {
-        self.rest
-            .is_empty()
-            .then(|| &self.head.bytes()[self.offset..])
+        self.rest.is_empty().then(|| &self.head.bytes()[self.offset..])
     }
 
     /// Fills `slices` with the first unsent pieces and returns how many were filled.
@@ -235,12 +226,7 @@ impl SendQueue {
 
 impl std::fmt::Debug for SendQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "SendQueue({} bytes in {} chunks)",
-            self.length,
-            1 + self.rest.len()
-        )
+        write!(f, "SendQueue({} bytes in {} chunks)", self.length, 1 + self.rest.len())
     }
 }
 
@@ -307,11 +293,7 @@ mod tests {
         assert_eq!(pool.free.borrow().len(), 4);
         queue.copy(&pool, &[7; 3 * BLOCK]);
         queue.clear(&pool);
-        assert_eq!(
-            pool.free.borrow().len(),
-            4,
-            "an outsize block is not pooled"
-        );
+        assert_eq!(pool.free.borrow().len(), 4, "an outsize block is not pooled");
     }
 
     #[test]

@@ -116,11 +116,7 @@ impl Conn {
 
     /// The descriptor, or -1 once detached.
     pub fn fd(&self) -> RawFd {
-        if self.sending == Sending::Detached {
-            -1
-        } else {
-            self.raw
-        }
+        if self.sending == Sending::Detached { -1 } else { self.raw }
     }
 
     /// Gives the ownership of the descriptor away: from now on the caller closes it, after `detach`.

@@ -147,9 +147,7 @@ pub struct Waker {
 
 impl Waker {
     fn of(event: Option<&Arc<sys::Event>>) -> Self {
-        Self {
-            event: event.map_or_else(Weak::new, Arc::downgrade),
-        }
+        Self { event: event.map_or_else(Weak::new, Arc::downgrade) }
     }
 
     /// Makes the current or next `wait` return. Nothing once the driver is closed.
@@ -196,13 +194,7 @@ pub enum Backend {
 
 impl Backend {
     /// All of them, in order of preference.
-    pub const ALL: [Self; 5] = [
-        Self::IoUring,
-        Self::Epoll,
-        Self::Poll,
-        Self::Select,
-        Self::Sigio,
-    ];
+    pub const ALL: [Self; 5] = [Self::IoUring, Self::Epoll, Self::Poll, Self::Select, Self::Sigio];
 
     /// The name that users write.
     pub const fn name(self) -> &'static str {

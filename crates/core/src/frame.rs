@@ -39,11 +39,7 @@ pub struct FrameError {
 
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "frame of {} bytes announced, the limit is {} bytes",
-            self.length, self.limit
-        )
+        write!(f, "frame of {} bytes announced, the limit is {} bytes", self.length, self.limit)
     }
 }
 
@@ -103,11 +99,7 @@ pub struct Decoder<M> {
 
 impl<M> Default for Decoder<M> {
     fn default() -> Self {
-        Self {
-            header: [0; MAX_HEADER],
-            filled: 0,
-            body: None,
-        }
+        Self { header: [0; MAX_HEADER], filled: 0, body: None }
     }
 }
 
@@ -172,16 +164,10 @@ impl<M: Memory> Decoder<M> {
                     *data = &data[take..];
                 }
                 Head::Frame { body, .. } => {
-                    let memory = M::allocate(body).ok_or(FrameError {
-                        length: body as u64,
-                        limit: prefix.limit() as u64,
-                    })?;
+                    let memory = M::allocate(body)
+                        .ok_or(FrameError { length: body as u64, limit: prefix.limit() as u64 })?;
                     self.filled = 0;
-                    self.body = Some(Box::new(Partial {
-                        memory,
-                        length: body,
-                        filled: 0,
-                    }));
+                    self.body = Some(Box::new(Partial { memory, length: body, filled: 0 }));
                 }
             }
         }
@@ -196,10 +182,7 @@ impl<M: Memory> Decoder<M> {
         if partial.filled < partial.length {
             return Ok(None);
         }
-        Ok(self
-            .body
-            .take()
-            .map(|partial| Message::Whole(partial.memory)))
+        Ok(self.body.take().map(|partial| Message::Whole(partial.memory)))
     }
 }
 
@@ -282,16 +265,10 @@ mod tests {
     fn a_frame_over_the_limit_is_refused_from_its_header_alone() {
         let prefix = LengthPrefix::new(4, ByteOrder::Big, 1000).unwrap();
         let framing = Framing::LengthPrefix(prefix);
-        let error = FrameError {
-            length: 1001,
-            limit: 1000,
-        };
+        let error = FrameError { length: 1001, limit: 1000 };
         assert_eq!(decode(&framing, &[&[0, 0, 3, 0xe9]]), Err(error));
         assert_eq!(decode(&framing, &[&[0, 0], &[3], &[0xe9]]), Err(error));
-        assert_eq!(
-            error.to_string(),
-            "frame of 1001 bytes announced, the limit is 1000 bytes"
-        );
+        assert_eq!(error.to_string(), "frame of 1001 bytes announced, the limit is 1000 bytes");
         let huge = Framing::LengthPrefix(LengthPrefix::new(8, ByteOrder::Big, 1000).unwrap());
         assert!(decode(&huge, &[&[0xff; 8]]).is_err());
         assert!(framing.header(1001, &mut [0; MAX_HEADER]).is_err());

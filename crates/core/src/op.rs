@@ -173,11 +173,7 @@ impl std::fmt::Debug for SocketAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.ip() {
             Some(address) => write!(f, "{address}"),
-            None => write!(
-                f,
-                "family {} ({} bytes)",
-                self.storage.ss_family, self.length
-            ),
+            None => write!(f, "family {} ({} bytes)", self.storage.ss_family, self.length),
         }
     }
 }

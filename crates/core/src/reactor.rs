@@ -160,10 +160,6 @@ impl<T> Reactor<T> {
         let next = self.timers.borrow().next()?;
         // A deadline that is not a number would never be due and never let anything behind it pass.
         let left = next - host.now();
-        Some(if left > 0.0 {
-            Duration::from_secs_f64(left.min(LONGEST))
-        } else {
-            Duration::ZERO
-        })
+        Some(if left > 0.0 { Duration::from_secs_f64(left.min(LONGEST)) } else { Duration::ZERO })
     }
 }

@@ -19,11 +19,7 @@ pub(crate) mod signals;
 /// Turns the C convention (-1 and errno) into a `Result`.
 #[inline]
 pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 #[inline]
@@ -63,12 +59,7 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the pointer and length describe `buffer`, which is writable and lives through the call.
         check_size(unsafe {
-            libc::recv(
-                fd,
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_DONTWAIT,
-            )
+            libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
         })
     })
 }
@@ -161,9 +152,7 @@ impl From<SocketAddr> for SocketAddress {
                 let raw = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                    },
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
                     sin_zero: [0; 8],
                 };
                 // SAFETY: `sockaddr_storage` is large and aligned enough for every address family.
@@ -175,9 +164,7 @@ impl From<SocketAddr> for SocketAddress {
                     sin6_family: libc::AF_INET6 as libc::sa_family_t,
                     sin6_port: v6.port().to_be(),
                     sin6_flowinfo: v6.flowinfo(),
-                    sin6_addr: libc::in6_addr {
-                        s6_addr: v6.ip().octets(),
-                    },
+                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                     sin6_scope_id: v6.scope_id(),
                 };
                 // SAFETY: as above.
@@ -185,10 +172,7 @@ impl From<SocketAddr> for SocketAddress {
                 size_of::<libc::sockaddr_in6>()
             }
         };
-        Self {
-            storage,
-            length: length as libc::socklen_t,
-        }
+        Self { storage, length: length as libc::socklen_t }
     }
 }
 
@@ -258,10 +242,7 @@ impl Event {
         // SAFETY: no pointers.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: eventfd just made this descriptor and nobody else knows it.
-        Ok(Self {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-            raised: AtomicBool::new(false),
-        })
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, raised: AtomicBool::new(false) })
     }
 
     /// Makes the descriptor readable, unless it already is. Any thread; not from a signal handler.
@@ -270,13 +251,7 @@ impl Event {
             let one = 1u64;
             // SAFETY: eight readable bytes, as eventfd wants. It can only fail when the counter is
             // full, and then the descriptor is readable already.
-            unsafe {
-                libc::write(
-                    self.fd.as_raw_fd(),
-                    (&raw const one).cast(),
-                    size_of::<u64>(),
-                )
-            };
+            unsafe { libc::write(self.fd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
         }
     }
 
@@ -287,13 +262,7 @@ impl Event {
         self.raised.store(false, Ordering::Release);
         let mut count = 0u64;
         // SAFETY: room for the eight bytes that eventfd gives. EAGAIN means that it was not raised.
-        unsafe {
-            libc::read(
-                self.fd.as_raw_fd(),
-                (&raw mut count).cast(),
-                size_of::<u64>(),
-            )
-        };
+        unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
     }
 }
 
@@ -333,10 +302,7 @@ pub fn thread_id() -> libc::pid_t {
 /// CLOCK_MONOTONIC in seconds, the clock of `time.monotonic()`.
 #[inline]
 pub fn monotonic() -> f64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is writable; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
@@ -471,10 +437,7 @@ pub(crate) fn select(
     let spec = timeout.map(timespec);
     let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let (null, mask) = (std::ptr::null_mut(), std::ptr::null());
-    let (read, write) = (
-        std::ptr::from_mut(read).cast(),
-        std::ptr::from_mut(write).cast(),
-    );
+    let (read, write) = (std::ptr::from_mut(read).cast(), std::ptr::from_mut(write).cast());
     // SAFETY: both sets have the size of an `fd_set` and its layout, an array of words; `spec` is null
     // or lives through the call; a null set and a null signal mask are allowed.
     match check(unsafe { libc::pselect(limit, read, write, null, spec, mask) }) {

@@ -33,10 +33,7 @@ impl<T> PartialOrd for Entry<T> {
 impl<T> Ord for Entry<T> {
     /// Reversed: the greatest of the heap is what is due first.
     fn cmp(&self, other: &Self) -> Ordering {
-        other
-            .when
-            .total_cmp(&self.when)
-            .then(other.order.cmp(&self.order))
+        other.when.total_cmp(&self.when).then(other.order.cmp(&self.order))
     }
 }
 
@@ -49,11 +46,7 @@ pub struct Timers<T> {
 
 impl<T> Default for Timers<T> {
     fn default() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            order: 0,
-            cancelled: 0,
-        }
+        Self { heap: BinaryHeap::new(), order: 0, cancelled: 0 }
     }
 }
 
@@ -61,11 +54,7 @@ impl<T> Timers<T> {
     /// Adds a deadline, in seconds.
     pub fn push(&mut self, when: f64, item: T) {
         self.order += 1;
-        self.heap.push(Entry {
-            when,
-            order: self.order,
-            item,
-        });
+        self.heap.push(Entry { when, order: self.order, item });
     }
 
     /// The earliest deadline.
@@ -77,11 +66,7 @@ impl<T> Timers<T> {
     /// Takes the earliest entry if it is due at `now`.
     #[inline]
     pub fn pop_due(&mut self, now: f64) -> Option<T> {
-        if self.heap.peek()?.when <= now {
-            self.heap.pop().map(|entry| entry.item)
-        } else {
-            None
-        }
+        if self.heap.peek()?.when <= now { self.heap.pop().map(|entry| entry.item) } else { None }
     }
 
     /// Entries, dead ones included.
@@ -117,10 +102,8 @@ impl<T> Timers<T> {
     /// Removes and returns what `dead` says is dead.
     pub fn sweep(&mut self, dead: impl Fn(&T) -> bool) -> Vec<T> {
         self.cancelled = 0;
-        let (gone, kept) = std::mem::take(&mut self.heap)
-            .into_vec()
-            .into_iter()
-            .partition(|e| dead(&e.item));
+        let (gone, kept) =
+            std::mem::take(&mut self.heap).into_vec().into_iter().partition(|e| dead(&e.item));
         self.heap = BinaryHeap::from(kept);
         let gone: Vec<Entry<T>> = gone;
         gone.into_iter().map(|entry| entry.item).collect()
@@ -129,11 +112,7 @@ impl<T> Timers<T> {
     /// Removes and returns everything.
     pub fn drain(&mut self) -> Vec<T> {
         self.cancelled = 0;
-        std::mem::take(&mut self.heap)
-            .into_vec()
-            .into_iter()
-            .map(|entry| entry.item)
-            .collect()
+        std::mem::take(&mut self.heap).into_vec().into_iter().map(|entry| entry.item).collect()
     }
 }
 

@@ -26,8 +26,7 @@ fn pair() -> (OwnedFd, TcpStream) {
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
     ours.set_nonblocking(true).unwrap();
-    peer.set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     (ours.into(), peer)
 }
 
@@ -52,11 +51,7 @@ impl Sink for One<'_> {
                 self.ended = true;
             }
             Completion::Sent(queue, result) => {
-                self.last = Some(
-                    self.conn
-                        .sent(self.driver, self.pool, queue, result)
-                        .unwrap(),
-                );
+                self.last = Some(self.conn.sent(self.driver, self.pool, queue, result).unwrap());
                 self.crossings.extend(self.conn.pressure());
             }
             other => panic!("unexpected {other:?}"),
@@ -71,9 +66,7 @@ fn turn_until(one: &mut One<'_>, done: impl Fn(&One<'_>) -> bool) {
         if one.last == Some(Flushed::Again) {
             one.last = Some(one.conn.flush(one.driver, one.pool).unwrap());
         }
-        one.driver
-            .wait(Some(Duration::from_millis(50)), one)
-            .unwrap();
+        one.driver.wait(Some(Duration::from_millis(50)), one).unwrap();
     }
 }
 
@@ -155,9 +148,7 @@ fn receiving_goes_on_after_our_fin_and_stops_while_paused() {
         peer.write_all(b"two").unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
         for _ in 0..3 {
-            driver
-                .wait(Some(Duration::from_millis(10)), &mut one)
-                .unwrap();
+            driver.wait(Some(Duration::from_millis(10)), &mut one).unwrap();
         }
         assert_eq!(one.received, b"one");
         assert!(!one.ended);
@@ -187,18 +178,14 @@ fn a_failed_send_empties_the_queue() {
             }
         }
         let mut failing = Failing(&mut conn, driver, &pool, false);
-        driver
-            .wait(Some(Duration::from_millis(20)), &mut failing)
-            .unwrap();
+        driver.wait(Some(Duration::from_millis(20)), &mut failing).unwrap();
         drop(peer);
         let deadline = Instant::now() + Duration::from_secs(10);
         while !failing.3 {
             assert!(Instant::now() < deadline, "no error in 10 s");
             failing.0.write(&pool, b"more");
             failing.3 |= failing.0.flush(driver, &pool).is_err();
-            driver
-                .wait(Some(Duration::from_millis(5)), &mut failing)
-                .unwrap();
+            driver.wait(Some(Duration::from_millis(5)), &mut failing).unwrap();
         }
         assert_eq!(conn.queued(), 0);
         conn.detach(driver, &pool);
@@ -269,22 +256,10 @@ fn a_turn_waits_then_expires_then_runs_then_flushes() {
     for (when, name) in [(2.0, "second"), (1.0, "writes"), (9.0, "far")] {
         reactor.timers.borrow_mut().push(when, name);
     }
-    let mut diary = Diary {
-        reactor: &reactor,
-        entries: Vec::new(),
-        ready: Vec::new(),
-        now: 3.0,
-        stop: false,
-    };
+    let mut diary =
+        Diary { reactor: &reactor, entries: Vec::new(), ready: Vec::new(), now: 3.0, stop: false };
     reactor.turn(&mut diary).unwrap();
-    let first = [
-        "wait",
-        "woken",
-        "due writes",
-        "due second",
-        "run writes",
-        "run second",
-    ];
+    let first = ["wait", "woken", "due writes", "due second", "run writes", "run second"];
     assert_eq!(diary.entries[..6], first);
     assert_eq!(diary.entries[6..], ["flush 7", "flush 8"]);
     diary.entries.clear();
@@ -297,19 +272,11 @@ fn a_turn_waits_then_expires_then_runs_then_flushes() {
 fn a_turn_sleeps_until_the_next_deadline() {
     let reactor: Reactor<&'static str> = Reactor::new(Backend::Epoll.open().unwrap());
     reactor.timers.borrow_mut().push(5.02, "soon");
-    let mut diary = Diary {
-        reactor: &reactor,
-        entries: Vec::new(),
-        ready: Vec::new(),
-        now: 5.0,
-        stop: false,
-    };
+    let mut diary =
+        Diary { reactor: &reactor, entries: Vec::new(), ready: Vec::new(), now: 5.0, stop: false };
     let start = Instant::now();
     reactor.turn(&mut diary).unwrap();
-    assert!(
-        start.elapsed() >= Duration::from_millis(20),
-        "woke before the deadline"
-    );
+    assert!(start.elapsed() >= Duration::from_millis(20), "woke before the deadline");
     diary.stop = true;
     diary.now = 0.0;
     // Told to stop: no sleep, however far the deadline.

@@ -57,11 +57,7 @@ impl Memory for PyMessage {
                 ffi::PyErr_Clear();
                 return None;
             }
-            Some(Self(
-                Bound::from_owned_ptr(py, object)
-                    .cast_into_unchecked()
-                    .unbind(),
-            ))
+            Some(Self(Bound::from_owned_ptr(py, object).cast_into_unchecked().unbind()))
         }
     }
 
@@ -164,11 +160,7 @@ impl Connection {
                 farewell: RefCell::default(),
             },
         )?;
-        core.get().place_stream(
-            token,
-            raw,
-            Endpoint::Connection(connection.clone().unbind()),
-        );
+        core.get().place_stream(token, raw, Endpoint::Connection(connection.clone().unbind()));
         let this = connection.get();
         if let Some(connect) = connect {
             this.work(&connection, core, |this| {
@@ -218,20 +210,12 @@ impl Connection {
                     _ => "io-error",
                 };
                 let error = os_error(&error);
-                self.end(
-                    slf,
-                    core,
-                    code,
-                    error.value(slf.py()).to_string(),
-                    Some(error),
-                )
+                self.end(slf, core, code, error.value(slf.py()).to_string(), Some(error))
             }
             Completion::Sent(queue, result) => {
                 let reactor = &core.get().reactor;
                 let outcome =
-                    self.conn
-                        .borrow_mut()
-                        .sent(&*reactor.driver, &reactor.pool, queue, result);
+                    self.conn.borrow_mut().sent(&*reactor.driver, &reactor.pool, queue, result);
                 self.flushed(slf, core, outcome)
             }
             _ => Ok(()),
@@ -425,19 +409,9 @@ impl Connection {
             return Err(error);
         }
         let cancelled = error.is_instance(py, interp::cancelled_error(py)?);
-        let code = if cancelled {
-            "handler-cancelled"
-        } else {
-            "handler-error"
-        };
+        let code = if cancelled { "handler-cancelled" } else { "handler-error" };
         let name = type_name(error.value(py).as_any());
-        self.end(
-            slf,
-            core,
-            code,
-            format!("{name}: {}", error.value(py)),
-            Some(error),
-        )
+        self.end(slf, core, code, format!("{name}: {}", error.value(py)), Some(error))
     }
 
     /// Goes on with what waited, once nothing blocks any more.
@@ -507,10 +481,7 @@ impl Connection {
         };
         if let Ok(bytes) = data.cast::<PyBytes>() {
             let content = bytes.as_bytes();
-            let size = server
-                .framing
-                .header(content.len(), &mut header)
-                .map_err(refused)?;
+            let size = server.framing.header(content.len(), &mut header).map_err(refused)?;
             let mut conn = self.conn.borrow_mut();
             if content.len() < KEEP_FROM {
                 conn.write_pair(pool, &header[..size], content);
@@ -527,13 +498,8 @@ impl Connection {
                 )));
             }
             with_bytes(data, |content| {
-                let size = server
-                    .framing
-                    .header(content.len(), &mut header)
-                    .map_err(refused)?;
-                self.conn
-                    .borrow_mut()
-                    .write_pair(pool, &header[..size], content);
+                let size = server.framing.header(content.len(), &mut header).map_err(refused)?;
+                self.conn.borrow_mut().write_pair(pool, &header[..size], content);
                 Ok::<_, PyErr>(())
             })??;
         }
@@ -541,11 +507,7 @@ impl Connection {
             self.change(|flags| flags.dirty = true);
             core.get().reactor.mark_dirty(self.token);
         }
-        if self.conn.borrow().over() {
-            self.press(slf, core)
-        } else {
-            Ok(())
-        }
+        if self.conn.borrow().over() { self.press(slf, core) } else { Ok(()) }
     }
 
     #[cold]
@@ -554,10 +516,7 @@ impl Connection {
             return Ok(());
         }
         let reactor = &core.get().reactor;
-        let outcome = self
-            .conn
-            .borrow_mut()
-            .flush(&*reactor.driver, &reactor.pool);
+        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
         self.flushed(slf, core, outcome)
     }
 
@@ -574,10 +533,7 @@ impl Connection {
         }
         self.change(|flags| flags.dirty = false);
         let reactor = &core.get().reactor;
-        let outcome = self
-            .conn
-            .borrow_mut()
-            .flush(&*reactor.driver, &reactor.pool);
+        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
         self.flushed(slf, core, outcome)
     }
 
@@ -599,13 +555,7 @@ impl Connection {
             Err(error) => {
                 let error = os_error(&error);
                 let code = "peer-reset";
-                return self.end(
-                    slf,
-                    core,
-                    code,
-                    error.value(slf.py()).to_string(),
-                    Some(error),
-                );
+                return self.end(slf, core, code, error.value(slf.py()).to_string(), Some(error));
             }
         }
         let crossing = self.conn.borrow_mut().pressure();
@@ -674,10 +624,7 @@ impl Connection {
         if code == "frame-too-large" || code.starts_with("handler") {
             // What was answered before still goes out, as far as the socket takes it at once.
             let reactor = &core.get().reactor;
-            let _ = self
-                .conn
-                .borrow_mut()
-                .flush(&*reactor.driver, &reactor.pool);
+            let _ = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
         }
         self.over(slf, core)
     }
@@ -724,10 +671,7 @@ impl Connection {
             .with_handlers(|handlers| (Some(handlers.closed.clone_ref(py)), handlers.wants_close))
             .unwrap_or((None, false));
         let ordinary = self.farewell.borrow().as_ref().is_none_or(|farewell| {
-            matches!(
-                farewell.code,
-                "peer-closed" | "closed" | "server-stopped" | "aborted"
-            )
+            matches!(farewell.code, "peer-closed" | "closed" | "server-stopped" | "aborted")
         });
         let mut result = Ok(());
         if let Some(closed) = closed
@@ -749,21 +693,16 @@ impl Connection {
         self.settle(py, Some(self.closed_error(py)))?;
         server.closed(py)?;
         match result {
-            Err(error) if !leaves_the_loop(py, &error) => LoopCore::report(
-                core,
-                "on_close failed",
-                &error,
-                &[("connection", slf.as_any())],
-            ),
+            Err(error) if !leaves_the_loop(py, &error) => {
+                LoopCore::report(core, "on_close failed", &error, &[("connection", slf.as_any())])
+            }
             other => other,
         }
     }
 
     fn release(&self, core: &LoopCore) {
         let fd = self.conn.borrow().fd();
-        self.conn
-            .borrow_mut()
-            .detach(&*core.reactor.driver, &core.reactor.pool);
+        self.conn.borrow_mut().detach(&*core.reactor.driver, &core.reactor.pool);
         let endpoint = core.displace_stream(self.token, fd);
         let backlog = self.backlog.take();
         core.descriptor_freed();
@@ -788,11 +727,7 @@ pub fn socket_name<'py>(
     fd: RawFd,
     peer: bool,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let Ok(name) = (if peer {
-        sys::peer_name(fd)
-    } else {
-        sys::local_name(fd)
-    }) else {
+    let Ok(name) = (if peer { sys::peer_name(fd) } else { sys::local_name(fd) }) else {
         return Ok(None);
     };
     if let Some(address) = name.ip() {
@@ -801,9 +736,7 @@ pub fn socket_name<'py>(
             std::net::SocketAddr::V4(v4) => (ip, v4.port()).into_pyobject(py)?.into_any(),
             std::net::SocketAddr::V6(v6) => {
                 let scope = v6.scope_id();
-                (ip, v6.port(), v6.flowinfo(), scope)
-                    .into_pyobject(py)?
-                    .into_any()
+                (ip, v6.port(), v6.flowinfo(), scope).into_pyobject(py)?.into_any()
             }
         }));
     }
@@ -812,10 +745,7 @@ pub fn socket_name<'py>(
     if path.first() == Some(&0) {
         return Ok(Some(PyBytes::new(py, path).into_any()));
     }
-    let end = path
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(path.len());
+    let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
     let path = std::ffi::OsStr::from_bytes(&path[..end]);
     Ok(Some(path.into_pyobject(py)?.into_any()))
 }
@@ -843,10 +773,7 @@ impl Connection {
     /// Yours: whatever you keep for this connection. None at first.
     #[getter]
     fn get_state(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state
-            .borrow()
-            .as_ref()
-            .map(|state| state.clone_ref(py))
+        self.state.borrow().as_ref().map(|state| state.clone_ref(py))
     }
 
     #[setter]
@@ -920,13 +847,7 @@ impl Connection {
             });
             return Ok(());
         }
-        this.begin_close(
-            slf,
-            core,
-            "server-stopped",
-            "the server stops".to_owned(),
-            None,
-        )
+        this.begin_close(slf, core, "server-stopped", "the server stops".to_owned(), None)
     }
 
     /// A handler's Task ended.
@@ -951,9 +872,7 @@ impl Connection {
         if flags.closed {
             return Ok(format!("<Connection {} closed>", this.number));
         }
-        let peer = this
-            .peer(slf.py())?
-            .map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        let peer = this.peer(slf.py())?.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
         let state = if flags.closing { " closing" } else { "" };
         Ok(format!("<Connection {} peer={peer}{state}>", this.number))
     }

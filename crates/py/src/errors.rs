@@ -13,11 +13,9 @@ pub fn os_error(error: &io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(errno) => PyOSError::new_err((errno, errno_text(errno))),
         // SAFETY: errors are mapped with the GIL held.
-        None => ours(
-            unsafe { Python::assume_attached() },
-            "DescriptorLimitError",
-            &error.to_string(),
-        ),
+        None => {
+            ours(unsafe { Python::assume_attached() }, "DescriptorLimitError", &error.to_string())
+        }
     }
 }
 
@@ -31,8 +29,7 @@ pub fn ours(py: Python<'_>, class: &str, text: &str) -> PyErr {
 fn errno_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     // The standard library of Rust appends " (os error N)".
-    text.rsplit_once(" (os error")
-        .map_or(text.clone(), |(text, _)| text.to_owned())
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 /// The error of a loop that was closed, in asyncio's words.

@@ -205,10 +205,7 @@ impl LoopCore {
 
     /// Adds a standard library timer handle (debug mode).
     fn _push_timer(&self, when: f64, handle: Py<PyAny>) {
-        self.reactor
-            .timers
-            .borrow_mut()
-            .push(when, Ready::Stock(handle));
+        self.reactor.timers.borrow_mut().push(when, Ready::Stock(handle));
     }
 
     /// A standard library timer handle says that it was cancelled.
@@ -223,9 +220,7 @@ impl LoopCore {
             return Err(loop_closed());
         }
         if this.runner.get() != 0 {
-            return Err(PyRuntimeError::new_err(
-                "This event loop is already running",
-            ));
+            return Err(PyRuntimeError::new_err("This event loop is already running"));
         }
         this.runner.set(this_thread());
         let mut host = Host::new(slf);
@@ -241,11 +236,7 @@ impl LoopCore {
             }
         };
         this.reactor.flush_dirty(&mut host);
-        let settled = this
-            .reactor
-            .driver
-            .settle()
-            .map_err(|error| os_error(&error));
+        let settled = this.reactor.driver.settle().map_err(|error| os_error(&error));
         this.runner.set(0);
         result.and(settled)
     }
@@ -408,11 +399,7 @@ impl LoopCore {
     #[inline]
     pub(crate) fn check_thread(&self) -> PyResult<()> {
         let runner = self.runner.get();
-        if runner != 0 && runner != this_thread() {
-            Err(wrong_thread())
-        } else {
-            Ok(())
-        }
+        if runner != 0 && runner != this_thread() { Err(wrong_thread()) } else { Ok(()) }
     }
 
     /// Whether the loop was closed.
@@ -462,10 +449,7 @@ impl LoopCore {
     /// Takes the endpoint from behind a token.
     pub(crate) fn displace(&self, token: Token) -> Endpoint {
         let mut endpoints = self.endpoints.borrow_mut();
-        endpoints
-            .get_mut(token.index())
-            .map(std::mem::take)
-            .unwrap_or_default()
+        endpoints.get_mut(token.index()).map(std::mem::take).unwrap_or_default()
     }
 
     /// A descriptor was closed: listeners that wait for one try again.
@@ -504,8 +488,7 @@ impl LoopCore {
         for (key, value) in more {
             context.set_item(key, value)?;
         }
-        slf.call_method1(intern!(slf.py(), "call_exception_handler"), (context,))
-            .map(drop)
+        slf.call_method1(intern!(slf.py(), "call_exception_handler"), (context,)).map(drop)
     }
 }
 
@@ -561,11 +544,7 @@ unsafe fn arguments<'a>(
                 context = *args.add(count + index as usize);
             }
         }
-        Ok(Call {
-            leading,
-            rest,
-            context,
-        })
+        Ok(Call { leading, rest, context })
     }
 }
 
@@ -623,21 +602,15 @@ unsafe fn debug_handle<'py>(
         let slf = Bound::from_borrowed_ptr(py, object);
         let args = PyTuple::new(
             py,
-            call.rest
-                .iter()
-                .map(|argument| Bound::from_borrowed_ptr(py, *argument)),
+            call.rest.iter().map(|argument| Bound::from_borrowed_ptr(py, *argument)),
         )?;
         let callback = Bound::from_borrowed_ptr(py, callback);
         let context = Bound::from_borrowed_ptr_or_opt(py, call.context);
         match when {
-            None => slf.call_method1(
-                intern!(py, "_debug_handle"),
-                (callback, args, context, name),
-            ),
-            Some(when) => slf.call_method1(
-                intern!(py, "_debug_timer"),
-                (when, callback, args, context, name),
-            ),
+            None => slf.call_method1(intern!(py, "_debug_handle"), (callback, args, context, name)),
+            Some(when) => {
+                slf.call_method1(intern!(py, "_debug_timer"), (when, callback, args, context, name))
+            }
         }
     }
 }
@@ -657,16 +630,12 @@ unsafe extern "C" fn call_soon(
             core.check()?;
             if core.debug.get() {
                 let handle = debug_handle(py, object, &call, call.leading[0], "call_soon", None)?;
-                core.ready
-                    .borrow_mut()
-                    .push_back(Ready::Stock(handle.clone().unbind()));
+                core.ready.borrow_mut().push_back(Ready::Stock(handle.clone().unbind()));
                 return Ok(handle.into_ptr());
             }
             let context = context_of(py, call.context)?;
             let handle = Handle::new(py, object, call.leading[0], call.rest, context)?;
-            core.ready
-                .borrow_mut()
-                .push_back(Ready::Ours(handle.share()));
+            core.ready.borrow_mut().push_back(Ready::Ours(handle.share()));
             Ok(handle.into_ptr())
         };
         give(py, body())
@@ -693,16 +662,11 @@ unsafe fn schedule(
             return Ok(handle.into_ptr());
         }
         if when.is_nan() {
-            return Err(PyValueError::new_err(format!(
-                "{name}(): the time is not a number"
-            )));
+            return Err(PyValueError::new_err(format!("{name}(): the time is not a number")));
         }
         let context = context_of(py, call.context)?;
         let handle = Handle::timer(py, object, callback, call.rest, context, when)?;
-        core.reactor
-            .timers
-            .borrow_mut()
-            .push(when, Ready::Ours(handle.share()));
+        core.reactor.timers.borrow_mut().push(when, Ready::Ours(handle.share()));
         Ok(handle.into_ptr())
     }
 }

@@ -81,24 +81,10 @@ impl Handle {
     ) -> PyResult<Self> {
         let flags = TIMER | SCHEDULED;
         // SAFETY: passed on.
-        unsafe {
-            Self::make(
-                py,
-                &TIMER_HANDLE,
-                owner,
-                callback,
-                arguments,
-                context,
-                when,
-                flags,
-            )
-        }
+        unsafe { Self::make(py, &TIMER_HANDLE, owner, callback, arguments, context, when, flags) }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the fields of the object, in order"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the fields of the object, in order")]
     #[inline]
     unsafe fn make(
         py: Python<'_>,
@@ -297,11 +283,7 @@ impl Handle {
         // another owner also keeps alive must not be counted as ours.
         unsafe {
             if ffi::Py_REFCNT(self.0.cast()) == 1 {
-                for field in [
-                    &(*self.0).callback,
-                    &(*self.0).arguments,
-                    &(*self.0).context,
-                ] {
+                for field in [&(*self.0).callback, &(*self.0).arguments, &(*self.0).context] {
                     if !field.is_null() {
                         visit.call(&*ptr::from_ref(field).cast::<Py<PyAny>>())?;
                     }
@@ -434,11 +416,7 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the slot is only called for our types, with the GIL held.
     let (py, handle) = unsafe { (Python::assume_attached(), &*object.cast::<Object>()) };
     let describe = || -> PyResult<String> {
-        let name = if handle.flags & TIMER != 0 {
-            "TimerHandle"
-        } else {
-            "Handle"
-        };
+        let name = if handle.flags & TIMER != 0 { "TimerHandle" } else { "Handle" };
         let mut words = vec![name.to_owned()];
         if handle.flags & CANCELLED != 0 {
             words.push("cancelled".to_owned());
@@ -457,10 +435,7 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
         }
         Ok(format!("<{}>", words.join(" ")))
     };
-    give(
-        py,
-        describe().map(|text| PyString::new(py, &text).into_ptr()),
-    )
+    give(py, describe().map(|text| PyString::new(py, &text).into_ptr()))
 }
 
 /// `isinstance(handle, asyncio.Handle)` holds, as for any object that stands in for another class.
@@ -470,11 +445,7 @@ unsafe extern "C" fn class(
 ) -> *mut ffi::PyObject {
     // SAFETY: the descriptor checked the type; the GIL is held by the caller.
     let (py, flags) = unsafe { (Python::assume_attached(), (*object.cast::<Object>()).flags) };
-    let class = if flags & TIMER != 0 {
-        interp::stock_timer(py)
-    } else {
-        interp::stock_handle(py)
-    };
+    let class = if flags & TIMER != 0 { interp::stock_timer(py) } else { interp::stock_handle(py) };
     give(py, class.map(|class| class.clone().into_ptr()))
 }
 
@@ -535,11 +506,7 @@ static METHODS: Methods<6> = Methods([
         get_context,
         c_str!("get_context($self, /)\n--\n\nThe context that the callback runs in."),
     ),
-    nullary(
-        c_str!("_run"),
-        run_once,
-        c_str!("_run($self, /)\n--\n\nRun the callback now."),
-    ),
+    nullary(c_str!("_run"), run_once, c_str!("_run($self, /)\n--\n\nRun the callback now.")),
     nullary(
         c_str!("when"),
         when,
@@ -564,11 +531,7 @@ static PLAIN_METHODS: Methods<5> = Methods([
         get_context,
         c_str!("get_context($self, /)\n--\n\nThe context that the callback runs in."),
     ),
-    nullary(
-        c_str!("_run"),
-        run_once,
-        c_str!("_run($self, /)\n--\n\nRun the callback now."),
-    ),
+    nullary(c_str!("_run"), run_once, c_str!("_run($self, /)\n--\n\nRun the callback now.")),
     zeroed(),
 ]);
 
@@ -608,13 +571,7 @@ static MEMBERS: Members = Members([
         flags: ffi::Py_READONLY,
         doc: ptr::null(),
     },
-    ffi::PyMemberDef {
-        name: ptr::null(),
-        type_code: 0,
-        offset: 0,
-        flags: 0,
-        doc: ptr::null(),
-    },
+    ffi::PyMemberDef { name: ptr::null(), type_code: 0, offset: 0, flags: 0, doc: ptr::null() },
 ]);
 
 /// Makes the two classes and puts them in the module.
@@ -629,14 +586,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
             slot(ffi::Py_tp_richcompare, compare as *mut _),
             slot(ffi::Py_tp_hash, hash as *mut _),
             slot(ffi::Py_tp_methods, methods.cast_mut().cast()),
-            slot(
-                ffi::Py_tp_getset,
-                ptr::from_ref(&GETTERS.0).cast_mut().cast(),
-            ),
-            slot(
-                ffi::Py_tp_members,
-                ptr::from_ref(&MEMBERS.0).cast_mut().cast(),
-            ),
+            slot(ffi::Py_tp_getset, ptr::from_ref(&GETTERS.0).cast_mut().cast()),
+            slot(ffi::Py_tp_members, ptr::from_ref(&MEMBERS.0).cast_mut().cast()),
             slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
             slot(0, ptr::null_mut()),
         ];

@@ -24,11 +24,7 @@ pub struct Host<'a, 'py> {
 impl<'a, 'py> Host<'a, 'py> {
     /// A host for `core`.
     pub fn new(core: &'a Bound<'py, LoopCore>) -> Self {
-        Self {
-            core,
-            error: None,
-            sleeps: true,
-        }
+        Self { core, error: None, sleeps: true }
     }
 
     /// Keeps the first error that must leave the loop.
@@ -76,9 +72,7 @@ impl<'a, 'py> Host<'a, 'py> {
         if !self.core.get().debug.get() {
             return handle.call_method0(intern!(py, "_run")).map(drop);
         }
-        self.core
-            .call_method1(intern!(py, "_debug_run"), (handle,))
-            .map(drop)
+        self.core.call_method1(intern!(py, "_debug_run"), (handle,)).map(drop)
     }
 }
 
@@ -109,22 +103,13 @@ impl Sink for Host<'_, '_> {
             Some(Endpoint::Listener(listener)) => Endpoint::Listener(listener.clone_ref(py)),
             _ => return,
         };
-        let start = if core.debug.get() {
-            sys::monotonic()
-        } else {
-            0.0
-        };
+        let start = if core.debug.get() { sys::monotonic() } else { 0.0 };
         let result = match &endpoint {
             Endpoint::Connection(connection) => {
-                connection
-                    .bind(py)
-                    .get()
-                    .completed(connection.bind(py), self.core, completion)
+                connection.bind(py).get().completed(connection.bind(py), self.core, completion)
             }
             Endpoint::Transport(transport) => {
-                transport
-                    .get()
-                    .completed(transport.bind(py), self.core, completion)
+                transport.get().completed(transport.bind(py), self.core, completion)
             }
             Endpoint::Watch(fd) => {
                 if let Completion::Ready(interest) = completion {
@@ -134,9 +119,7 @@ impl Sink for Host<'_, '_> {
             }
             Endpoint::Listener(listener) => match completion {
                 Completion::Accepted(result) => {
-                    listener
-                        .get()
-                        .accepted(listener.bind(py), self.core, result)
+                    listener.get().accepted(listener.bind(py), self.core, result)
                 }
                 _ => Ok(()),
             },
@@ -222,9 +205,7 @@ impl reactor::Host for Host<'_, '_> {
         };
         let result = match &endpoint {
             Endpoint::Connection(connection) => {
-                connection
-                    .get()
-                    .flush(connection.bind(py), self.core, token)
+                connection.get().flush(connection.bind(py), self.core, token)
             }
             Endpoint::Transport(transport) => {
                 transport.get().flush(transport.bind(py), self.core, token)

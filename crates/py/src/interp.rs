@@ -26,9 +26,7 @@ pub const fn unary(
 ) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunction: function,
-        },
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
         ml_flags: ffi::METH_O,
         ml_doc: doc.as_ptr(),
     }
@@ -42,9 +40,7 @@ pub const fn nullary(
 ) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunction: function,
-        },
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
         ml_flags: ffi::METH_NOARGS,
         ml_doc: doc.as_ptr(),
     }
@@ -62,9 +58,7 @@ pub type Fast = unsafe extern "C" fn(
 pub const fn fast(name: &'static CStr, function: Fast, doc: &'static CStr) -> ffi::PyMethodDef {
     ffi::PyMethodDef {
         ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: function,
-        },
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: doc.as_ptr(),
     }
@@ -183,22 +177,14 @@ pub fn copy_of(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
 #[inline]
 pub fn enter_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: `context` is a live Context object. It fails if it is entered already.
-    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
-        Err(fetch(py))
-    } else {
-        Ok(())
-    }
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 { Err(fetch(py)) } else { Ok(()) }
 }
 
 /// Leaves the context entered last.
 #[inline]
 pub fn exit_context(py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
     // SAFETY: `context` is a live Context object. It fails if it is not the one entered last.
-    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
-        Err(fetch(py))
-    } else {
-        Ok(())
-    }
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 { Err(fetch(py)) } else { Ok(()) }
 }
 
 /// Runs `body` inside `context`.
@@ -284,11 +270,7 @@ macro_rules! imported {
     };
 }
 
-imported!(
-    format_callback,
-    "asyncio.format_helpers",
-    "_format_callback_source"
-);
+imported!(format_callback, "asyncio.format_helpers", "_format_callback_source");
 imported!(stock_handle, "asyncio.events", "Handle");
 imported!(stock_timer, "asyncio.events", "TimerHandle");
 imported!(buffered_protocol, "asyncio.protocols", "BufferedProtocol");
@@ -296,11 +278,7 @@ imported!(stock_transport, "asyncio.transports", "_FlowControlMixin");
 imported!(transport_socket, "asyncio.trsock", "TransportSocket");
 imported!(python_socket, "socket", "socket");
 imported!(logger, "asyncio.log", "logger");
-imported!(
-    set_result,
-    "asyncio.futures",
-    "_set_result_unless_cancelled"
-);
+imported!(set_result, "asyncio.futures", "_set_result_unless_cancelled");
 imported!(enter_task, "asyncio.tasks", "_enter_task");
 imported!(leave_task, "asyncio.tasks", "_leave_task");
 imported!(register_task, "asyncio.tasks", "_register_task");
@@ -309,8 +287,5 @@ imported!(cancelled_error, "asyncio.exceptions", "CancelledError");
 
 /// A slot of a type specification.
 pub fn slot(id: i32, function: *mut c_void) -> ffi::PyType_Slot {
-    ffi::PyType_Slot {
-        slot: id,
-        pfunc: function,
-    }
+    ffi::PyType_Slot { slot: id, pfunc: function }
 }

@@ -33,10 +33,7 @@ const RETRY: f64 = 1.0;
 /// Who gets the accepted connections.
 enum Taker {
     /// `factory()` makes a protocol, with a transport for `server` (or None).
-    Protocol {
-        factory: Py<PyAny>,
-        server: Option<Py<PyAny>>,
-    },
+    Protocol { factory: Py<PyAny>, server: Option<Py<PyAny>> },
     /// `callback(fd)` takes the descriptor: TLS, whose handshake is Python's.
     Callback(Py<PyAny>),
     /// A framed server.
@@ -89,9 +86,7 @@ impl Listener {
         let this = this.get();
         this.check()?;
         let driver = &this.reactor.driver;
-        let token = driver
-            .attach(fd, Role::Listener)
-            .map_err(|error| os_error(&error))?;
+        let token = driver.attach(fd, Role::Listener).map_err(|error| os_error(&error))?;
         let listener = Py::new(
             py,
             Self {
@@ -208,11 +203,7 @@ impl Listener {
             error.raw_os_error(),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
         );
-        let socket = self
-            .socket
-            .borrow()
-            .as_ref()
-            .map(|socket| socket.clone_ref(py));
+        let socket = self.socket.borrow().as_ref().map(|socket| socket.clone_ref(py));
         let Some(socket) = socket else { return Ok(()) };
         let wrapped = interp::transport_socket(py)?.call1((socket,))?;
         if !exhausted {

@@ -54,10 +54,7 @@ impl ServerCore {
     #[new]
     #[pyo3(signature = (core, framing, messages, closed, *, batch = false, connect = None,
                         wants_close = false, low = 16384, high = 65536))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keyword-only, called from one place"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "keyword-only, called from one place")]
     fn new(
         py: Python<'_>,
         core: Py<LoopCore>,
@@ -208,9 +205,7 @@ fn parse_framing(framing: &Bound<'_, PyAny>) -> PyResult<Framing> {
                 "big" => ByteOrder::Big,
                 "little" => ByteOrder::Little,
                 other => {
-                    return Err(PyValueError::new_err(format!(
-                        "unknown byte order {other:?}"
-                    )));
+                    return Err(PyValueError::new_err(format!("unknown byte order {other:?}")));
                 }
             };
             LengthPrefix::new(width, order, limit)

@@ -78,9 +78,7 @@ impl StandIn {
         // The Task has just scheduled its first step: that is ours to run, or never to run.
         let first = core.get().ready.borrow_mut().pop_back();
         if first.is_none() {
-            return Err(PyRuntimeError::new_err(
-                "a Task did not schedule its first step",
-            ));
+            return Err(PyRuntimeError::new_err("a Task did not schedule its first step"));
         }
         interp::unregister_task(py)?.call1((&task,))?;
         Ok(Box::new(Self {
@@ -98,11 +96,7 @@ impl StandIn {
     /// message costs as much as the rest of the step.
     #[inline]
     fn enter(&mut self, core: &Bound<'_, LoopCore>) -> PyResult<()> {
-        if self.entered {
-            Ok(())
-        } else {
-            self.enter_now(core)
-        }
+        if self.entered { Ok(()) } else { self.enter_now(core) }
     }
 
     fn enter_now(&mut self, core: &Bound<'_, LoopCore>) -> PyResult<()> {
@@ -155,11 +149,7 @@ impl StandIn {
 fn handler_task(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CELL: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
     CELL.get_or_try_init(py, || {
-        Ok::<_, PyErr>(
-            py.import("wireway.net.handler")?
-                .getattr("HandlerTask")?
-                .unbind(),
-        )
+        Ok::<_, PyErr>(py.import("wireway.net.handler")?.getattr("HandlerTask")?.unbind())
     })
     .map(|object| object.bind(py))
 }
@@ -220,9 +210,7 @@ pub fn step(
                 stand_in.run_first(core)?;
                 if outcome.is_err() {
                     // The server reports it; the Task need not complain that nobody looked.
-                    let _ = stand_in
-                        .task
-                        .call_method0(py, intern!(py, "_wireway_retrieve"));
+                    let _ = stand_in.task.call_method0(py, intern!(py, "_wireway_retrieve"));
                 }
             }
             Ok(Stepped::Finished(outcome.map(drop)))
@@ -274,13 +262,9 @@ unsafe impl Send for Shell {}
 
 impl Shell {
     fn inner<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.inner
-            .borrow()
-            .as_ref()
-            .map(|inner| inner.bind(py).clone())
-            .ok_or_else(|| {
-                PyRuntimeError::new_err("this coroutine is driven by its server, not by the caller")
-            })
+        self.inner.borrow().as_ref().map(|inner| inner.bind(py).clone()).ok_or_else(|| {
+            PyRuntimeError::new_err("this coroutine is driven by its server, not by the caller")
+        })
     }
 }
 
@@ -325,11 +309,7 @@ impl Shell {
         let outcome = self.outcome.borrow_mut().take();
         if outcome.is_some() {
             let error = args.get_item(0)?;
-            let error = if error.is_callable() {
-                error.call0()?
-            } else {
-                error
-            };
+            let error = if error.is_callable() { error.call0()? } else { error };
             return Err(PyErr::from_value(error));
         }
         self.inner(py)?.call_method1(intern!(py, "throw"), args)
@@ -337,11 +317,7 @@ impl Shell {
 
     /// As for any coroutine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let inner = self
-            .inner
-            .borrow()
-            .as_ref()
-            .map(|inner| inner.clone_ref(py));
+        let inner = self.inner.borrow().as_ref().map(|inner| inner.clone_ref(py));
         match inner {
             Some(inner) => inner.call_method0(py, intern!(py, "close")).map(drop),
             None => Ok(()),

@@ -148,8 +148,7 @@ impl StreamTransport {
         )?;
         let this = transport.get();
         this.adopt(py, protocol)?;
-        core.get()
-            .place_stream(token, fd, Endpoint::Transport(transport.clone().unbind()));
+        core.get().place_stream(token, fd, Endpoint::Transport(transport.clone().unbind()));
         if let Some(server) = server {
             let bound = server.bind(py);
             // Since 3.13 a server knows its transports, so that it can close them.
@@ -219,10 +218,7 @@ impl StreamTransport {
 
     #[inline]
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.protocol
-            .borrow()
-            .as_ref()
-            .map(|protocol| protocol.bind(py).clone())
+        self.protocol.borrow().as_ref().map(|protocol| protocol.bind(py).clone())
     }
 
     /// The descriptor, -1 once closed.
@@ -242,9 +238,7 @@ impl StreamTransport {
     /// Detaches and closes the descriptor, whoever owns it.
     fn release(&self, core: &LoopCore) {
         let fd = self.fd();
-        self.conn
-            .borrow_mut()
-            .detach(&*core.reactor.driver, &core.reactor.pool);
+        self.conn.borrow_mut().detach(&*core.reactor.driver, &core.reactor.pool);
         let endpoint = core.displace_stream(self.token, fd);
         let socket = self.socket.borrow_mut().take();
         if let Some(socket) = socket {
@@ -271,17 +265,13 @@ impl StreamTransport {
         match completion {
             Completion::Received(data) => self.received(slf, data),
             Completion::ReceiveEnded(Ok(())) => self.ended(slf),
-            Completion::ReceiveEnded(Err(error)) => self.fatal(
-                slf,
-                &os_error(&error),
-                "Fatal read error on socket transport",
-            ),
+            Completion::ReceiveEnded(Err(error)) => {
+                self.fatal(slf, &os_error(&error), "Fatal read error on socket transport")
+            }
             Completion::Sent(queue, result) => {
                 let reactor = &core.get().reactor;
                 let outcome =
-                    self.conn
-                        .borrow_mut()
-                        .sent(&*reactor.driver, &reactor.pool, queue, result);
+                    self.conn.borrow_mut().sent(&*reactor.driver, &reactor.pool, queue, result);
                 self.flushed(slf, core, outcome)
             }
             _ => Ok(()),
@@ -304,11 +294,9 @@ impl StreamTransport {
         });
         match result {
             Ok(()) => Ok(()),
-            Err(error) => self.fatal(
-                slf,
-                &error,
-                "Fatal error: protocol.data_received() call failed.",
-            ),
+            Err(error) => {
+                self.fatal(slf, &error, "Fatal error: protocol.data_received() call failed.")
+            }
         }
     }
 
@@ -342,9 +330,7 @@ impl StreamTransport {
             };
             data = &data[count..];
             let told = interp::inside(py, &self.context, || {
-                protocol
-                    .call_method1(intern!(py, "buffer_updated"), (count,))
-                    .map(drop)
+                protocol.call_method1(intern!(py, "buffer_updated"), (count,)).map(drop)
             });
             if let Err(error) = told {
                 let message = "Fatal error: protocol.buffer_updated() call failed.";
@@ -364,18 +350,14 @@ impl StreamTransport {
             return Ok(());
         };
         let keep_open = interp::inside(py, &self.context, || {
-            protocol
-                .call_method0(intern!(py, "eof_received"))?
-                .is_truthy()
+            protocol.call_method0(intern!(py, "eof_received"))?.is_truthy()
         });
         match keep_open {
             Ok(true) => Ok(()),
             Ok(false) => self.close_gracefully(slf),
-            Err(error) => self.fatal(
-                slf,
-                &error,
-                "Fatal error: protocol.eof_received() call failed.",
-            ),
+            Err(error) => {
+                self.fatal(slf, &error, "Fatal error: protocol.eof_received() call failed.")
+            }
         }
     }
 
@@ -386,14 +368,10 @@ impl StreamTransport {
     fn admit(&self, py: Python<'_>) -> PyResult<bool> {
         let flags = self.flags.get();
         if flags.eof {
-            return Err(PyRuntimeError::new_err(
-                "Cannot call write() after write_eof()",
-            ));
+            return Err(PyRuntimeError::new_err("Cannot call write() after write_eof()"));
         }
         if self.empty_waiter.borrow().is_some() {
-            return Err(PyRuntimeError::new_err(
-                "unable to write; sendfile is in progress",
-            ));
+            return Err(PyRuntimeError::new_err("unable to write; sendfile is in progress"));
         }
         if flags.lost {
             let count = self.lost_writes.get();
@@ -420,9 +398,7 @@ impl StreamTransport {
             return Ok(());
         }
         drop(conn);
-        with_bytes(data, |content| {
-            self.conn.borrow_mut().write(&core.reactor.pool, content)
-        })
+        with_bytes(data, |content| self.conn.borrow_mut().write(&core.reactor.pool, content))
     }
 
     /// After queueing: note it for the flush, or flush at once when too much waits.
@@ -447,10 +423,7 @@ impl StreamTransport {
     fn press(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let core = self.core.bind(slf.py());
         let reactor = &core.get().reactor;
-        let outcome = self
-            .conn
-            .borrow_mut()
-            .flush(&*reactor.driver, &reactor.pool);
+        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
         self.flushed_inside(slf, core, outcome)
     }
 
@@ -489,10 +462,7 @@ impl StreamTransport {
         }
         self.change(|flags| flags.dirty = false);
         let reactor = &core.get().reactor;
-        let outcome = self
-            .conn
-            .borrow_mut()
-            .flush(&*reactor.driver, &reactor.pool);
+        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
         self.flushed(slf, core, outcome)
     }
 
@@ -533,14 +503,12 @@ impl StreamTransport {
         let crossing = self.conn.borrow_mut().pressure();
         let (method, message) = match crossing {
             None => return Ok(()),
-            Some(Pressure::Rose) => (
-                intern!(py, "pause_writing"),
-                "protocol.pause_writing() failed",
-            ),
-            Some(Pressure::Fell) => (
-                intern!(py, "resume_writing"),
-                "protocol.resume_writing() failed",
-            ),
+            Some(Pressure::Rose) => {
+                (intern!(py, "pause_writing"), "protocol.pause_writing() failed")
+            }
+            Some(Pressure::Fell) => {
+                (intern!(py, "resume_writing"), "protocol.resume_writing() failed")
+            }
         };
         self.change(|flags| flags.protocol_paused = crossing == Some(Pressure::Rose));
         let Some(protocol) = self.protocol(py) else {
@@ -550,9 +518,7 @@ impl StreamTransport {
         let result = if crossing == Some(Pressure::Rose) {
             protocol.call_method0(method).map(drop)
         } else {
-            interp::inside(py, &self.context, || {
-                protocol.call_method0(method).map(drop)
-            })
+            interp::inside(py, &self.context, || protocol.call_method0(method).map(drop))
         };
         match result {
             Err(error) if leaves_the_loop(py, &error) => Err(error),
@@ -567,20 +533,10 @@ impl StreamTransport {
     }
 
     fn settle_waiter(&self, py: Python<'_>) -> PyResult<()> {
-        let waiter = self
-            .empty_waiter
-            .borrow()
-            .as_ref()
-            .map(|waiter| waiter.clone_ref(py));
+        let waiter = self.empty_waiter.borrow().as_ref().map(|waiter| waiter.clone_ref(py));
         match waiter {
-            Some(waiter)
-                if !waiter
-                    .call_method0(py, intern!(py, "done"))?
-                    .is_truthy(py)? =>
-            {
-                waiter
-                    .call_method1(py, intern!(py, "set_result"), (py.None(),))
-                    .map(drop)
+            Some(waiter) if !waiter.call_method0(py, intern!(py, "done"))?.is_truthy(py)? => {
+                waiter.call_method1(py, intern!(py, "set_result"), (py.None(),)).map(drop)
             }
             _ => Ok(()),
         }
@@ -621,9 +577,7 @@ impl StreamTransport {
                 )?;
             }
         } else {
-            let protocol = self
-                .protocol(py)
-                .map_or_else(|| py.None().into_bound(py), |p| p);
+            let protocol = self.protocol(py).map_or_else(|| py.None().into_bound(py), |p| p);
             LoopCore::report(
                 core,
                 message,
@@ -669,8 +623,7 @@ impl StreamTransport {
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "context"), &self.context)?;
         let callback = slf.getattr(intern!(py, "_call_connection_lost"))?;
-        core.call_method(intern!(py, "call_soon"), (callback, error), Some(&keywords))
-            .map(drop)
+        core.call_method(intern!(py, "call_soon"), (callback, error), Some(&keywords)).map(drop)
     }
 
     // --- names ---------------------------------------------------------------------------------
@@ -715,17 +668,8 @@ impl StreamTransport {
             return Ok(None);
         };
         let mut names = self.names.borrow_mut();
-        let names = names.get_or_insert_with(|| {
-            Box::new(Names {
-                peer: None,
-                local: None,
-            })
-        });
-        let place = if peer {
-            &mut names.peer
-        } else {
-            &mut names.local
-        };
+        let names = names.get_or_insert_with(|| Box::new(Names { peer: None, local: None }));
+        let place = if peer { &mut names.peer } else { &mut names.local };
         *place = Some(name.clone().unbind());
         Ok(Some(name))
     }
@@ -745,9 +689,7 @@ fn copy_into(buffer: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<usize> {
         std::ptr::copy_nonoverlapping(data.as_ptr(), view.buf.cast(), count);
         ffi::PyBuffer_Release(&raw mut view);
         if count == 0 {
-            return Err(PyRuntimeError::new_err(
-                "get_buffer() returned an empty buffer",
-            ));
+            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
         }
         Ok(count)
     }
@@ -763,9 +705,7 @@ pub fn with_bytes<R>(data: &Bound<'_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> 
             let error = interp::fetch(py);
             if error.is_instance_of::<pyo3::exceptions::PyBufferError>(py) {
                 // Not contiguous: a copy is.
-                let copy = PyBytes::type_object(py)
-                    .call1((data,))?
-                    .cast_into::<PyBytes>()?;
+                let copy = PyBytes::type_object(py).call1((data,))?.cast_into::<PyBytes>()?;
                 return Ok(body(copy.as_bytes()));
             }
             return Err(error);
@@ -809,15 +749,7 @@ impl StreamTransport {
         let driver = &*core.get().reactor.driver;
         let conn = Conn::borrowed(driver, fd).map_err(|error| os_error(&error))?;
         let extra = extra.map(Bound::unbind);
-        let transport = Self::make(
-            py,
-            core,
-            conn,
-            protocol,
-            server,
-            Some(socket.unbind()),
-            extra,
-        )?;
+        let transport = Self::make(py, core, conn, protocol, server, Some(socket.unbind()), extra)?;
         let call_soon = core.getattr(intern!(py, "call_soon"))?;
         call_soon.call1((transport.getattr(intern!(py, "_begin"))?,))?;
         if let Some(waiter) = waiter {
@@ -837,9 +769,7 @@ impl StreamTransport {
         }
         // Not yet reading: whoever awaits the connection is woken first, data comes after.
         let callback = slf.getattr(intern!(slf.py(), "_start_reading"))?;
-        this.core
-            .bind(slf.py())
-            .call_method1(intern!(slf.py(), "call_soon"), (callback,))?;
+        this.core.bind(slf.py()).call_method1(intern!(slf.py(), "call_soon"), (callback,))?;
         Ok(())
     }
 
@@ -889,10 +819,7 @@ impl StreamTransport {
 
     #[getter]
     fn _protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.protocol
-            .borrow()
-            .as_ref()
-            .map(|protocol| protocol.clone_ref(py))
+        self.protocol.borrow().as_ref().map(|protocol| protocol.clone_ref(py))
     }
 
     #[getter]
@@ -917,10 +844,7 @@ impl StreamTransport {
 
     #[getter]
     fn _server(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.server
-            .borrow()
-            .as_ref()
-            .map(|server| server.clone_ref(py))
+        self.server.borrow().as_ref().map(|server| server.clone_ref(py))
     }
 
     /// Tells the protocol that the connection is gone, then closes the descriptor.
@@ -940,18 +864,15 @@ impl StreamTransport {
             let _ = this.names(py, false);
         }
         let result = match &protocol {
-            Some(protocol) => protocol
-                .bind(py)
-                .call_method1(intern!(py, "connection_lost"), (error,))
-                .map(drop),
+            Some(protocol) => {
+                protocol.bind(py).call_method1(intern!(py, "connection_lost"), (error,)).map(drop)
+            }
             None => Ok(()),
         };
         this.release(core.get());
         let waiter = this.empty_waiter.borrow_mut().take();
         if let Some(waiter) = waiter
-            && !waiter
-                .call_method0(py, intern!(py, "done"))?
-                .is_truthy(py)?
+            && !waiter.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
         {
             let lost = pyo3::exceptions::PyConnectionError::new_err("Connection is closed by peer");
             waiter.call_method1(py, intern!(py, "set_exception"), (lost,))?;
@@ -985,10 +906,7 @@ impl StreamTransport {
         if this.empty_waiter.borrow().is_some() {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let waiter = this
-            .core
-            .bind(py)
-            .call_method0(intern!(py, "create_future"))?;
+        let waiter = this.core.bind(py).call_method0(intern!(py, "create_future"))?;
         if this.conn.borrow().queued() == 0 {
             waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
@@ -1065,10 +983,7 @@ impl StreamTransport {
             return Ok(());
         }
         let callback = slf.getattr(intern!(py, "_deliver_stash"))?;
-        this.core
-            .bind(py)
-            .call_method1(intern!(py, "call_soon"), (callback,))
-            .map(drop)
+        this.core.bind(py).call_method1(intern!(py, "call_soon"), (callback,)).map(drop)
     }
 
     /// Hands over what was left when a buffered protocol paused.
@@ -1114,11 +1029,7 @@ impl StreamTransport {
         for piece in &pieces {
             this.queue(core, piece)?;
         }
-        if pieces.is_empty() {
-            Ok(())
-        } else {
-            this.queued(slf, core)
-        }
+        if pieces.is_empty() { Ok(()) } else { this.queued(slf, core) }
     }
 
     /// Sends FIN after what is queued. Reading goes on.
@@ -1131,16 +1042,11 @@ impl StreamTransport {
             return Ok(());
         }
         if this.empty_waiter.borrow().is_some() {
-            return Err(PyRuntimeError::new_err(
-                "unable to write; sendfile is in progress",
-            ));
+            return Err(PyRuntimeError::new_err("unable to write; sendfile is in progress"));
         }
         this.change(|flags| flags.eof = true);
         let reactor = &core.get().reactor;
-        let outcome = this
-            .conn
-            .borrow_mut()
-            .finish(&*reactor.driver, &reactor.pool);
+        let outcome = this.conn.borrow_mut().finish(&*reactor.driver, &reactor.pool);
         this.flushed_inside(slf, core, outcome)
     }
 
@@ -1186,14 +1092,8 @@ impl StreamTransport {
             )));
         }
         let this = slf.get();
-        this.conn
-            .borrow_mut()
-            .set_limits(low as usize, high as usize);
-        if this.conn.borrow().over() {
-            this.relieve(slf)
-        } else {
-            Ok(())
-        }
+        this.conn.borrow_mut().set_limits(low as usize, high as usize);
+        if this.conn.borrow().over() { this.relieve(slf) } else { Ok(()) }
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> String {
@@ -1220,12 +1120,7 @@ impl StreamTransport {
         visit.call(&self.core)?;
         visit.call(&self.context)?;
         visit.call(&self.extra)?;
-        for cell in [
-            &self.protocol,
-            &self.server,
-            &self.socket,
-            &self.empty_waiter,
-        ] {
+        for cell in [&self.protocol, &self.server, &self.socket, &self.empty_waiter] {
             if let Ok(object) = cell.try_borrow() {
                 visit.call(&*object)?;
             }

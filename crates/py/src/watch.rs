@@ -40,11 +40,7 @@ impl Watch {
     }
 
     fn place(&mut self, writer: bool) -> &mut Option<Handle> {
-        if writer {
-            &mut self.writer
-        } else {
-            &mut self.reader
-        }
+        if writer { &mut self.writer } else { &mut self.reader }
     }
 }
 
@@ -64,9 +60,7 @@ fn number(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         },
     };
     if number < 0 {
-        return Err(PyValueError::new_err(format!(
-            "Invalid file descriptor: {number}"
-        )));
+        return Err(PyValueError::new_err(format!("Invalid file descriptor: {number}")));
     }
     Ok(number)
 }
@@ -113,25 +107,14 @@ impl Watches {
             let duplicate = if core.stream_slot(fd).is_some() {
                 // SAFETY: the transport keeps the descriptor open; it is borrowed for this statement.
                 let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-                Some(
-                    borrowed
-                        .try_clone_to_owned()
-                        .map_err(|error| os_error(&error))?,
-                )
+                Some(borrowed.try_clone_to_owned().map_err(|error| os_error(&error))?)
             } else {
                 None
             };
             let watched = duplicate.as_ref().map_or(fd, AsRawFd::as_raw_fd);
             let driver = &core.reactor.driver;
-            let token = driver
-                .attach(watched, Role::Watched)
-                .map_err(|error| os_error(&error))?;
-            table[index] = Some(Box::new(Watch {
-                token,
-                duplicate,
-                reader: None,
-                writer: None,
-            }));
+            let token = driver.attach(watched, Role::Watched).map_err(|error| os_error(&error))?;
+            table[index] = Some(Box::new(Watch { token, duplicate, reader: None, writer: None }));
             core.place(token, Endpoint::Watch(fd));
         }
         let Some(watch) = table[index].as_mut() else {
@@ -175,11 +158,7 @@ impl Watches {
         };
         let handle = watch.place(writer).take();
         let (token, interest) = (watch.token, watch.interest());
-        let gone = if interest.is_empty() {
-            table[fd as usize].take()
-        } else {
-            None
-        };
+        let gone = if interest.is_empty() { table[fd as usize].take() } else { None };
         drop(table);
         if let Some(gone) = gone {
             core.reactor.driver.detach(token, Fate::Keep);
@@ -220,19 +199,16 @@ impl Watches {
             return;
         };
         let mut cancelled = [false; 2];
-        for (writer, wanted, handle) in [
-            (0, Interest::READ, &watch.reader),
-            (1, Interest::WRITE, &watch.writer),
-        ] {
+        for (writer, wanted, handle) in
+            [(0, Interest::READ, &watch.reader), (1, Interest::WRITE, &watch.writer)]
+        {
             if interest.contains(wanted)
                 && let Some(handle) = handle
             {
                 if handle.cancelled() {
                     cancelled[writer] = true;
                 } else {
-                    core.ready
-                        .borrow_mut()
-                        .push_back(Ready::Ours(handle.share()));
+                    core.ready.borrow_mut().push_back(Ready::Ours(handle.share()));
                 }
             }
         }

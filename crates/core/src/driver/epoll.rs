@@ -38,10 +38,7 @@ impl Epoll {
     /// No descriptor or no memory.
     pub fn new() -> io::Result<Self> {
         let empty = libc::epoll_event { events: 0, u64: 0 };
-        Ok(Self {
-            fd: sys::epoll_create()?,
-            buffer: vec![empty; EVENTS].into_boxed_slice(),
-        })
+        Ok(Self { fd: sys::epoll_create()?, buffer: vec![empty; EVENTS].into_boxed_slice() })
     }
 }
 
@@ -130,11 +127,7 @@ impl Poller for Epoll {
                 ready = ready.with(Interest::WRITE);
             }
             let conclusive = !failed && bits & (libc::EPOLLRDHUP | libc::EPOLLPRI) == 0;
-            events.push(Event {
-                token,
-                ready,
-                conclusive,
-            });
+            events.push(Event { token, ready, conclusive });
         }
         Ok(())
     }

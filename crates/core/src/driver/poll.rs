@@ -88,11 +88,7 @@ pub(super) fn event(token: Token, bits: libc::c_short) -> Event {
         ready = ready.with(Interest::WRITE);
     }
     let conclusive = !failed && bits & (libc::POLLRDHUP | libc::POLLPRI) == 0;
-    Event {
-        token,
-        ready,
-        conclusive,
-    }
+    Event { token, ready, conclusive }
 }
 
 impl Poller for Poll {
@@ -118,11 +114,7 @@ impl Poller for Poll {
             self.places.resize(token.index() + 1, NOWHERE);
         }
         self.places[token.index()] = self.fds.len() as u32;
-        self.fds.push(libc::pollfd {
-            fd,
-            events: bits(interest),
-            revents: 0,
-        });
+        self.fds.push(libc::pollfd { fd, events: bits(interest), revents: 0 });
         self.tokens.push(token);
         Ok(())
     }

@@ -317,10 +317,7 @@ impl<P: Poller> Readiness<P> {
     }
 
     fn pump_receive(&self, token: Token, sink: &mut dyn Sink) {
-        let mut hot = self
-            .hot
-            .take()
-            .unwrap_or_else(|| vec![0; HOT].into_boxed_slice());
+        let mut hot = self.hot.take().unwrap_or_else(|| vec![0; HOT].into_boxed_slice());
         for _ in 0..READS {
             let (fd, conclusive) = {
                 let mut inner = self.inner.borrow_mut();
@@ -511,11 +508,7 @@ impl<P: Poller> Driver for Readiness<P> {
         inner.poller.as_ref().ok_or_else(closed)?.admits(fd)?;
         let token = inner.insert(fd, role);
         if P::EDGE && role != Role::Watched {
-            let interest = if role == Role::Stream {
-                Interest::BOTH
-            } else {
-                Interest::READ
-            };
+            let interest = if role == Role::Stream { Interest::BOTH } else { Interest::READ };
             let Some(poller) = &mut inner.poller else {
                 return Err(closed());
             };
@@ -635,11 +628,7 @@ impl<P: Poller> Driver for Readiness<P> {
         let mut events = self.events.take();
         // Those that were not finished last turn; what joins the list from here on is for the next.
         let mut unfinished = self.inner.borrow().again.len();
-        let timeout = if unfinished > 0 {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
+        let timeout = if unfinished > 0 { Some(Duration::ZERO) } else { timeout };
         let mut result = Ok(());
         {
             let mut inner = self.inner.borrow_mut();

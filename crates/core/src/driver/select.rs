@@ -67,11 +67,7 @@ impl Select {
                 && !sys::is_open(fd)
             {
                 self.set(fd, None, Interest::NONE);
-                events.push(Event {
-                    token,
-                    ready: Interest::BOTH,
-                    conclusive: false,
-                });
+                events.push(Event { token, ready: Interest::BOTH, conclusive: false });
             }
         }
     }
@@ -148,11 +144,7 @@ impl Poller for Select {
                 left -= 1;
             }
             if !ready.is_empty() {
-                events.push(Event {
-                    token,
-                    ready,
-                    conclusive: true,
-                });
+                events.push(Event { token, ready, conclusive: true });
             }
         }
         Ok(())

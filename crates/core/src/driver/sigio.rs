@@ -137,11 +137,7 @@ impl Sigio {
     pub fn new() -> io::Result<Self> {
         let number = RealTime::take()?;
         let descriptor = signals::signal_descriptor(&[libc::SIGIO, number.0])?;
-        let signals = libc::pollfd {
-            fd: descriptor.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let signals = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         Ok(Self {
             number,
             descriptor,
@@ -165,11 +161,7 @@ impl Sigio {
         if entry.place == 0 {
             entry.place = place;
             let events = entry.events();
-            self.looked.push(libc::pollfd {
-                fd,
-                events,
-                revents: 0,
-            });
+            self.looked.push(libc::pollfd { fd, events, revents: 0 });
         }
     }
 
@@ -199,10 +191,7 @@ impl Sigio {
         }
         let before = signals::owner(fd)?;
         // Nobody, until a thread waits.
-        signals::set_owner(
-            fd,
-            Owner::thread(self.home.as_ref().map_or(0, |home| home.id)),
-        )?;
+        signals::set_owner(fd, Owner::thread(self.home.as_ref().map_or(0, |home| home.id)))?;
         signals::set_readiness_signal(fd, self.number.0)?;
         Ok(signals::enable(fd, true)?.then_some(before))
     }
@@ -225,11 +214,7 @@ impl Sigio {
         let blocked = signals::block_signal(self.number.0, true)?;
         HOMES.set((homes + 1, before));
         let id = sys::thread_id();
-        self.home = Some(Home {
-            thread: thread::current().id(),
-            id,
-            blocked,
-        });
+        self.home = Some(Home { thread: thread::current().id(), id, blocked });
         for (fd, entry) in (0..).zip(&self.entries) {
             if entry.as_ref().is_some_and(|entry| entry.before.is_some()) {
                 // EBADF: closed, which the look will find.
@@ -294,10 +279,7 @@ impl Sigio {
 
     /// Unblocks what was blocked here. Ours must be gone from the queue before: what nobody handles, kills.
     fn leave_home(&mut self) {
-        let Some(home) = self
-            .home
-            .take_if(|home| home.thread == thread::current().id())
-        else {
+        let Some(home) = self.home.take_if(|home| home.thread == thread::current().id()) else {
             return;
         };
         while let Ok(1..) = self.take_signals() {}
@@ -341,19 +323,10 @@ impl Poller for Sigio {
             self.entries.resize_with(index + 1, || None);
         }
         // Left behind by somebody who closed the descriptor without a word: it is taken over.
-        if let Some(Entry {
-            place: place @ 1.., ..
-        }) = self.entries[index]
-        {
+        if let Some(Entry { place: place @ 1.., .. }) = self.entries[index] {
             self.overlook(place);
         }
-        self.entries[index] = Some(Entry {
-            token,
-            interest,
-            trigger,
-            before,
-            place: 0,
-        });
+        self.entries[index] = Some(Entry { token, interest, trigger, before, place: 0 });
         self.look(fd);
         Ok(())
     }
@@ -388,11 +361,7 @@ impl Poller for Sigio {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        if self
-            .home
-            .as_ref()
-            .is_none_or(|home| home.thread != thread::current().id())
-        {
+        if self.home.as_ref().is_none_or(|home| home.thread != thread::current().id()) {
             self.move_home()?;
         }
         self.look_if_overflown();
@@ -413,11 +382,7 @@ impl Poller for Sigio {
 impl Drop for Sigio {
     fn drop(&mut self) {
         for fd in 0..self.entries.len() {
-            if let Some(Entry {
-                before: Some(before),
-                ..
-            }) = self.entries[fd]
-            {
+            if let Some(Entry { before: Some(before), .. }) = self.entries[fd] {
                 self.disarm(fd as RawFd, before);
             }
         }

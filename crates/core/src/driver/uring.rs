@@ -315,10 +315,7 @@ impl Uring {
                 let Some(again) = self.inner() else { return };
                 inner = again;
             } else {
-                slot.stash
-                    .get_or_insert_default()
-                    .bytes
-                    .extend_from_slice(bytes);
+                slot.stash.get_or_insert_default().bytes.extend_from_slice(bytes);
                 inner.list(token);
             }
             if let Some(id) = spent {
@@ -537,8 +534,7 @@ impl Inner {
             let ring = Ring::new()?;
             let buffers = Buffers::register(&ring.raw)?;
             let old = std::mem::replace(&mut self.ring, ring);
-            self.retired
-                .push((old, std::mem::replace(&mut self.buffers, buffers)));
+            self.retired.push((old, std::mem::replace(&mut self.buffers, buffers)));
             self.cancels.clear();
             for index in 0..self.slots.len() {
                 let slot = &mut self.slots[index];
@@ -561,10 +557,7 @@ impl Inner {
             let data = self.cancels[index];
             accepts |= (data >> 56) as u8 == kind::ACCEPT;
             // SAFETY: the entry names no memory.
-            unsafe {
-                self.ring
-                    .push(&quiet(opcode::AsyncCancel::new(data).build()))?
-            };
+            unsafe { self.ring.push(&quiet(opcode::AsyncCancel::new(data).build()))? };
         }
         self.cancels.clear();
         if accepts {
@@ -658,32 +651,25 @@ impl Inner {
 
 /// A cancel of which only the failure is told; and that is ignored.
 fn quiet(entry: squeue::Entry) -> squeue::Entry {
-    entry
-        .flags(squeue::Flags::SKIP_SUCCESS)
-        .user_data(u64::from(kind::CANCEL) << 56)
+    entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(u64::from(kind::CANCEL) << 56)
 }
 
 /// The entry of a send: plain for one piece, with a header for several.
 fn send_entry(fd: types::Fd, sent: &mut InFlight) -> squeue::Entry {
     if let Some(bytes) = sent.queue.single() {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        return opcode::Send::new(fd, bytes.as_ptr(), length)
-            .flags(libc::MSG_NOSIGNAL)
-            .build();
+        return opcode::Send::new(fd, bytes.as_ptr(), length).flags(libc::MSG_NOSIGNAL).build();
     }
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let count = sent.queue.slices(&mut slices);
     sent.slices.clear();
-    sent.slices
-        .extend(slices[..count].iter().map(|slice| libc::iovec {
-            iov_base: slice.as_ptr().cast_mut().cast(),
-            iov_len: slice.len(),
-        }));
+    sent.slices.extend(slices[..count].iter().map(|slice| libc::iovec {
+        iov_base: slice.as_ptr().cast_mut().cast(),
+        iov_len: slice.len(),
+    }));
     sent.message.msg_iov = sent.slices.as_mut_ptr();
     sent.message.msg_iovlen = sent.slices.len() as _;
-    opcode::SendMsg::new(fd, &raw const sent.message)
-        .flags(libc::MSG_NOSIGNAL as u32)
-        .build()
+    opcode::SendMsg::new(fd, &raw const sent.message).flags(libc::MSG_NOSIGNAL as u32).build()
 }
 
 impl Driver for Uring {
@@ -716,13 +702,7 @@ impl Driver for Uring {
             slot.address = None;
             inner.free.push(token.index() as u32);
             if !inner.forked() {
-                let kinds = [
-                    kind::ACCEPT,
-                    kind::RECEIVE,
-                    kind::CONNECT,
-                    kind::WATCH,
-                    kind::SEND,
-                ];
+                let kinds = [kind::ACCEPT, kind::RECEIVE, kind::CONNECT, kind::WATCH, kind::SEND];
                 for bit in kinds {
                     if armed & bit != 0 {
                         inner.cancels.push(user_data(bit, token));
@@ -754,11 +734,7 @@ impl Driver for Uring {
         }
         inner.bind()?;
         inner.arm()?;
-        if inner.ring.needs_enter() {
-            inner.ring.enter(0, Some(Duration::ZERO))
-        } else {
-            Ok(())
-        }
+        if inner.ring.needs_enter() { inner.ring.enter(0, Some(Duration::ZERO)) } else { Ok(()) }
     }
 
     fn submit(&self, token: Token, op: Op) -> io::Result<()> {
@@ -828,11 +804,7 @@ impl Driver for Uring {
         {
             let mut inner = self.inner().ok_or_else(closed)?;
             let sleepless = !stashed.is_empty() || inner.ring.has_completions();
-            let timeout = if sleepless {
-                Some(Duration::ZERO)
-            } else {
-                timeout
-            };
+            let timeout = if sleepless { Some(Duration::ZERO) } else { timeout };
             // A turn that may not sleep enters only if that would do something.
             if timeout != Some(Duration::ZERO) || inner.ring.needs_enter() {
                 sink.park(&mut || result = inner.ring.enter(1, timeout));

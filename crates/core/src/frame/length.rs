@@ -23,11 +23,7 @@ impl LengthPrefix {
     /// A prefix of `width` bytes for messages of at most `limit` bytes. `None` for another width
     /// than 1, 2, 3, 4 or 8.
     pub fn new(width: usize, order: ByteOrder, limit: usize) -> Option<Self> {
-        matches!(width, 1 | 2 | 3 | 4 | 8).then_some(Self {
-            width: width as u8,
-            order,
-            limit,
-        })
+        matches!(width, 1 | 2 | 3 | 4 | 8).then_some(Self { width: width as u8, order, limit })
     }
 
     /// The largest message, bytes.
@@ -53,10 +49,7 @@ impl LengthPrefix {
         };
         match usize::try_from(length) {
             Ok(body) if body <= self.limit => Ok(Head::Frame { skip: width, body }),
-            _ => Err(FrameError {
-                length,
-                limit: self.limit as u64,
-            }),
+            _ => Err(FrameError { length, limit: self.limit as u64 }),
         }
     }
 
@@ -69,15 +62,8 @@ impl LengthPrefix {
         let width = usize::from(self.width);
         let fits = width == 8 || (length as u64) < 1 << (8 * width);
         if length > self.limit || !fits {
-            let widest = if fits {
-                self.limit
-            } else {
-                self.limit.min((1 << (8 * width)) - 1)
-            };
-            return Err(FrameError {
-                length: length as u64,
-                limit: widest as u64,
-            });
+            let widest = if fits { self.limit } else { self.limit.min((1 << (8 * width)) - 1) };
+            return Err(FrameError { length: length as u64, limit: widest as u64 });
         }
         match self.order {
             ByteOrder::Big => {

@@ -25,10 +25,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// One thread.
     pub(crate) fn thread(id: libc::pid_t) -> Self {
-        Self {
-            kind: F_OWNER_TID,
-            id,
-        }
+        Self { kind: F_OWNER_TID, id }
     }
 }
 
@@ -59,11 +56,7 @@ pub(crate) fn enabled(fd: RawFd) -> io::Result<bool> {
 /// Turns `O_ASYNC` on or off and returns whether it then is on: a file that can not signal ignores it.
 pub(crate) fn enable(fd: RawFd, on: bool) -> io::Result<bool> {
     let flags = fcntl(fd, libc::F_GETFL, 0)? & !libc::O_ASYNC;
-    fcntl(
-        fd,
-        libc::F_SETFL,
-        if on { flags | libc::O_ASYNC } else { flags },
-    )?;
+    fcntl(fd, libc::F_SETFL, if on { flags | libc::O_ASYNC } else { flags })?;
     enabled(fd)
 }
 
@@ -75,10 +68,7 @@ pub(crate) fn is_socket_or_pipe(fd: RawFd) -> io::Result<bool> {
         check(libc::fstat(fd, status.as_mut_ptr()))?;
         status.assume_init().st_mode
     };
-    Ok(matches!(
-        mode & libc::S_IFMT,
-        libc::S_IFSOCK | libc::S_IFIFO
-    ))
+    Ok(matches!(mode & libc::S_IFMT, libc::S_IFSOCK | libc::S_IFIFO))
 }
 
 /// Whether nobody in this process has said what is to happen at `signal`.
@@ -105,11 +95,7 @@ fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
 
 /// Blocks or unblocks `signal` in the calling thread and returns whether it was blocked before.
 pub(crate) fn block_signal(signal: libc::c_int, block: bool) -> io::Result<bool> {
-    let how = if block {
-        libc::SIG_BLOCK
-    } else {
-        libc::SIG_UNBLOCK
-    };
+    let how = if block { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
     let (set, mut before) = (signal_set(&[signal]), signal_set(&[]));
     // SAFETY: both sets live through the call and are initialised.
     match unsafe { libc::pthread_sigmask(how, &raw const set, &raw mut before) } {

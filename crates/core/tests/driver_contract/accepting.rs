@@ -64,13 +64,9 @@ pub fn cancelled_inside_a_completion(case: &Case) {
     rig.submit(token, Op::Accept);
     let (driver, mut accepted) = (&rig.driver, Vec::new());
     let mut sink = Hook(|_, completion: Completion<'_>| {
-        let Completion::Accepted(Ok(new)) = completion else {
-            panic!("{completion:?}")
-        };
+        let Completion::Accepted(Ok(new)) = completion else { panic!("{completion:?}") };
         accepted.push(new);
-        driver
-            .submit(token, Op::Cancel(Cancel::Accept))
-            .expect("cancel");
+        driver.submit(token, Op::Cancel(Cancel::Accept)).expect("cancel");
     });
     driver.wait(Some(PATIENCE), &mut sink).expect("wait");
     assert_eq!(accepted.len(), 1);
@@ -88,10 +84,7 @@ pub fn detached_inside_a_completion(case: &Case) {
     rig.submit(token, Op::Accept);
     let (driver, mut accepted, mut mine) = (&rig.driver, 0, Some(listener));
     let mut sink = Hook(|_, completion: Completion<'_>| {
-        assert!(
-            matches!(completion, Completion::Accepted(Ok(_))),
-            "{completion:?}"
-        );
+        assert!(matches!(completion, Completion::Accepted(Ok(_))), "{completion:?}");
         accepted += 1;
         driver.detach(token, Fate::Close(mine.take().expect("once").into()));
     });
@@ -143,19 +136,13 @@ pub fn not_a_listener(case: &Case) {
 pub fn several_listeners(case: &Case) {
     let mut rig = case.rig();
     let listeners: Vec<_> = (0..5).map(|_| listener()).collect();
-    let tokens: Vec<_> = listeners
-        .iter()
-        .map(|(listener, _)| rig.attach(listener, Role::Listener))
-        .collect();
-    tokens
-        .iter()
-        .for_each(|token| rig.submit(*token, Op::Accept));
+    let tokens: Vec<_> =
+        listeners.iter().map(|(listener, _)| rig.attach(listener, Role::Listener)).collect();
+    tokens.iter().for_each(|token| rig.submit(*token, Op::Accept));
     let mut peers = Vec::new();
     for round in 1..=10 {
         peers.extend(listeners.iter().map(|(_, address)| peer(*address)));
-        rig.until("one each", |log| {
-            tokens.iter().all(|token| log.of(*token).len() == round)
-        });
+        rig.until("one each", |log| tokens.iter().all(|token| log.of(*token).len() == round));
     }
     for ours in &rig.log.accepted {
         assert!(ours.as_raw_fd() > 2);
@@ -168,10 +155,8 @@ pub fn a_listener_shared_by_two_drivers(case: &Case) {
     let (mut one, mut two) = (case.rig(), case.rig());
     let (listener, address) = listener();
     let twin = duplicate(&listener, 3).expect("dup");
-    let (first, second) = (
-        one.attach(&listener, Role::Listener),
-        two.attach(&twin, Role::Listener),
-    );
+    let (first, second) =
+        (one.attach(&listener, Role::Listener), two.attach(&twin, Role::Listener));
     one.quiet();
     two.quiet();
     two.submit(second, Op::Accept);

@@ -72,19 +72,10 @@ pub fn a_closed_driver_holds_nothing(case: &Case) {
         waker.wake();
         rig.driver.waker().wake();
         let gone = |error: std::io::Error| assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
-        gone(
-            rig.driver
-                .attach(ours.as_raw_fd(), Role::Stream)
-                .expect_err("attach"),
-        );
+        gone(rig.driver.attach(ours.as_raw_fd(), Role::Stream).expect_err("attach"));
         gone(rig.driver.submit(stream, Op::Receive).expect_err("submit"));
-        gone(
-            rig.driver
-                .wait(Some(Duration::ZERO), &mut rig.log)
-                .expect_err("wait"),
-        );
-        rig.driver
-            .detach(accepting, Fate::Close(OwnedFd::from(listener)));
+        gone(rig.driver.wait(Some(Duration::ZERO), &mut rig.log).expect_err("wait"));
+        rig.driver.detach(accepting, Fate::Close(OwnedFd::from(listener)));
         let refused = TcpStream::connect(address).expect_err("the listener is closed");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         drop((ours, peer));
@@ -108,10 +99,7 @@ pub fn no_descriptor_left_while_accepting(case: &Case) {
         for attempt in 1..3 {
             rig.until("the failure", |log| log.of(token).len() == attempt);
             rig.quiet();
-            assert_eq!(
-                rig.log.of(token),
-                vec![&Seen::AcceptFailed(libc::EMFILE); attempt]
-            );
+            assert_eq!(rig.log.of(token), vec![&Seen::AcceptFailed(libc::EMFILE); attempt]);
             rig.submit(token, Op::Accept);
         }
         rig.until("the failure", |log| log.of(token).len() == 3);
@@ -148,9 +136,7 @@ pub fn a_full_signal_queue_loses_nothing(case: &Case) {
                     peer.write_all(b"signal").expect("write");
                     peer.write_all(b" again").expect("write");
                 }
-                rig.until("all", |log| {
-                    streams.iter().all(|(of, ..)| log.count(*of) == 12 * round)
-                });
+                rig.until("all", |log| streams.iter().all(|(of, ..)| log.count(*of) == 12 * round));
             }
             // One alone, after the storm.
             for (token, _, peer) in &mut streams[..10] {
@@ -187,10 +173,8 @@ pub fn a_forked_child_does_not_disturb(case: &Case) {
         let accepting = rig.attach(&listener, Role::Listener);
         rig.submit(accepting, Op::Accept);
         let ((ours, mut peer), (other, mut other_peer)) = (pair(), pair());
-        let (token, watch) = (
-            rig.stream(&ours),
-            rig.watch(&other, wireway_core::op::Interest::READ),
-        );
+        let (token, watch) =
+            (rig.stream(&ours), rig.watch(&other, wireway_core::op::Interest::READ));
         peer.write_all(b"before").expect("write");
         rig.until("data", |log| log.count(token) == 6);
         for round in 1..=3 {
@@ -239,15 +223,10 @@ fn batch(rig: &mut Rig, listener: &impl AsRawFd, address: std::net::SocketAddr, 
         rig.submit(token, Op::Connect(address.into()));
         clients.push((token, socket));
     }
-    rig.until("all connected", |log| {
-        log.accepted.len() == size && log.seen.len() == 2 * size
-    });
+    rig.until("all connected", |log| log.accepted.len() == size && log.seen.len() == 2 * size);
     rig.log.seen.clear();
     let accepted = std::mem::take(&mut rig.log.accepted);
-    let servers: Vec<_> = accepted
-        .into_iter()
-        .map(|fd| (rig.stream(&fd), fd))
-        .collect();
+    let servers: Vec<_> = accepted.into_iter().map(|fd| (rig.stream(&fd), fd)).collect();
     for (token, _) in &clients {
         rig.submit(*token, Op::Receive);
         rig.send(*token, b"question");
@@ -255,19 +234,11 @@ fn batch(rig: &mut Rig, listener: &impl AsRawFd, address: std::net::SocketAddr, 
     let received = |log: &crate::harness::Log| {
         log.seen
             .iter()
-            .map(|(_, seen)| {
-                if let Seen::Received(b) = seen {
-                    b.len()
-                } else {
-                    0
-                }
-            })
+            .map(|(_, seen)| if let Seen::Received(b) = seen { b.len() } else { 0 })
             .sum::<usize>()
     };
     rig.until("all asked", |log| received(log) == 8 * size);
-    servers
-        .iter()
-        .for_each(|(token, _)| rig.send(*token, b"answer"));
+    servers.iter().for_each(|(token, _)| rig.send(*token, b"answer"));
     rig.until("all answered", |log| received(log) == 14 * size);
     rig.log.seen.clear();
     for (number, (token, fd)) in servers.into_iter().enumerate() {
@@ -284,12 +255,8 @@ fn batch(rig: &mut Rig, listener: &impl AsRawFd, address: std::net::SocketAddr, 
         }
     }
     let ended = |seen: &Seen| matches!(seen, Seen::Ended(0 | libc::ECONNRESET));
-    rig.until("all ended", |log| {
-        log.seen.iter().filter(|(_, seen)| ended(seen)).count() == size
-    });
-    clients
-        .into_iter()
-        .for_each(|(token, fd)| rig.close(token, fd));
+    rig.until("all ended", |log| log.seen.iter().filter(|(_, seen)| ended(seen)).count() == size);
+    clients.into_iter().for_each(|(token, fd)| rig.close(token, fd));
     rig.keep_open(accepting);
     rig.log.seen = Vec::new();
 }
@@ -312,10 +279,6 @@ pub fn ten_thousand_connections_leave_nothing(case: &Case) {
         };
         assert_eq!(descriptors_after, descriptors, "descriptors");
         // Tables grow a little with how the turns fall; 8,000 connections that leave 8 bytes each leave 64,000.
-        assert!(
-            heap_after <= heap + 40 * 1024,
-            "{} bytes are left behind",
-            heap_after - heap
-        );
+        assert!(heap_after <= heap + 40 * 1024, "{} bytes are left behind", heap_after - heap);
     });
 }

@@ -51,10 +51,7 @@ pub fn connects_and_receives_what_waits(case: &Case) {
     rig.submit(token, Op::Receive);
     rig.until("the end", |log| log.events(token).len() > 1);
     assert_eq!(rig.log.bytes(token), b"welcome");
-    assert_eq!(
-        rig.log.events(token),
-        [&Seen::Connected(0), &Seen::Ended(0)]
-    );
+    assert_eq!(rig.log.events(token), [&Seen::Connected(0), &Seen::Ended(0)]);
 }
 
 pub fn refused(case: &Case) {
@@ -83,22 +80,13 @@ pub fn times_out(case: &Case) {
     let hole = BlackHole::new();
     let socket = tcp_socket();
     // The retransmission timer, one second at first, looks at it (tcp(7)).
-    set_socket_option(
-        socket.as_raw_fd(),
-        libc::IPPROTO_TCP,
-        libc::TCP_USER_TIMEOUT,
-        300,
-    )
-    .expect("option");
+    set_socket_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 300)
+        .expect("option");
     let start = Instant::now();
     let token = connect(&mut rig, &socket, hole.address);
     rig.until("the timeout", |log| !log.of(token).is_empty());
     assert_eq!(rig.log.of(token), [&Seen::Connected(libc::ETIMEDOUT)]);
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     rig.quiet();
 }
 
@@ -143,10 +131,7 @@ pub fn reset_by_a_closing_listener(case: &Case) {
     drop(listener);
     rig.until("the reset", |log| log.of(token).len() > 1);
     rig.quiet();
-    assert_eq!(
-        rig.log.of(token),
-        [&Seen::Connected(0), &Seen::Ended(libc::ECONNRESET)]
-    );
+    assert_eq!(rig.log.of(token), [&Seen::Connected(0), &Seen::Ended(libc::ECONNRESET)]);
 }
 
 /// epoll and poll call it hung up: that must neither be taken for an event nor keep the loop awake.

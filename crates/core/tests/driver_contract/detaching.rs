@@ -33,16 +33,9 @@ pub fn unknown_tokens(case: &Case) {
     let (ours, _peer) = pair();
     let token = rig.stream(&ours);
     rig.keep_open(token);
-    for token in [
-        token,
-        Token::new(1 << 20, 0),
-        Token::new(token.raw() as u32, 77),
-    ] {
+    for token in [token, Token::new(1 << 20, 0), Token::new(token.raw() as u32, 77)] {
         rig.driver.detach(token, Fate::Keep);
-        let error = rig
-            .driver
-            .submit(token, Op::Receive)
-            .expect_err("not attached");
+        let error = rig.driver.submit(token, Op::Receive).expect_err("not attached");
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         let (pool, mut queue) = (Pool::new(), SendQueue::default());
         queue.copy(&pool, b"kept");
@@ -50,11 +43,7 @@ pub fn unknown_tokens(case: &Case) {
             Sent::Failed(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOENT)),
             other => panic!("{other:?}"),
         }
-        assert_eq!(
-            queue.single(),
-            Some(&b"kept"[..]),
-            "the queue is still the caller's"
-        );
+        assert_eq!(queue.single(), Some(&b"kept"[..]), "the queue is still the caller's");
     }
     let again = rig.stream(&ours);
     assert_ne!(again, token, "another life");
@@ -75,10 +64,7 @@ pub fn others_of_the_same_batch(case: &Case) {
         let (driver, mut seen, streams) = (&rig.driver, Vec::new(), RefCell::new(streams));
         let mut sink = Hook(|token, _: Completion<'_>| {
             seen.push(token);
-            for (other, ours, _) in streams
-                .borrow_mut()
-                .iter_mut()
-                .filter(|(of, ..)| *of != token)
+            for (other, ours, _) in streams.borrow_mut().iter_mut().filter(|(of, ..)| *of != token)
             {
                 let Some(ours) = ours.take() else { continue };
                 if fate_closes {
@@ -90,9 +76,7 @@ pub fn others_of_the_same_batch(case: &Case) {
             }
         });
         for _ in 0..3 {
-            driver
-                .wait(Some(crate::harness::QUIET), &mut sink)
-                .expect("wait");
+            driver.wait(Some(crate::harness::QUIET), &mut sink).expect("wait");
         }
         assert_eq!(seen.len(), 1, "{seen:?}");
         for (token, ours, peer) in streams.borrow_mut().iter_mut() {
@@ -110,33 +94,21 @@ pub fn itself_inside_a_completion(case: &Case) {
     let mut streams = Vec::new();
     for _ in 0..10 {
         let (ours, mut peer) = pair();
-        let token = rig
-            .driver
-            .attach(ours.as_raw_fd(), Role::Stream)
-            .expect("attach");
+        let token = rig.driver.attach(ours.as_raw_fd(), Role::Stream).expect("attach");
         rig.driver.submit(token, Op::Receive).expect("receive");
-        peer.write_all(&pattern(0, 300_000)[..100_000])
-            .expect("write");
+        peer.write_all(&pattern(0, 300_000)[..100_000]).expect("write");
         streams.push((token, Some(ours), peer));
     }
     let (driver, mut seen) = (&rig.driver, 0);
     let mut sink = Hook(|token, completion: Completion<'_>| {
-        assert!(
-            matches!(completion, Completion::Received(_)),
-            "{completion:?}"
-        );
-        let (_, ours, _) = streams
-            .iter_mut()
-            .find(|(of, ..)| *of == token)
-            .expect("known");
+        assert!(matches!(completion, Completion::Received(_)), "{completion:?}");
+        let (_, ours, _) = streams.iter_mut().find(|(of, ..)| *of == token).expect("known");
         let ours = ours.take().expect("nothing comes after detach");
         driver.detach(token, Fate::Close(ours.into()));
         seen += 1;
     });
     for _ in 0..20 {
-        driver
-            .wait(Some(Duration::from_millis(5)), &mut sink)
-            .expect("wait");
+        driver.wait(Some(Duration::from_millis(5)), &mut sink).expect("wait");
     }
     assert_eq!(seen, 10);
 }
@@ -145,10 +117,7 @@ pub fn itself_inside_a_completion(case: &Case) {
 pub fn attached_inside_a_completion(case: &Case) {
     let rig = case.rig();
     let (listener, address) = crate::harness::listener();
-    let token = rig
-        .driver
-        .attach(listener.as_raw_fd(), Role::Listener)
-        .expect("attach");
+    let token = rig.driver.attach(listener.as_raw_fd(), Role::Listener).expect("attach");
     rig.driver.submit(token, Op::Accept).expect("accept");
     let mut peers: Vec<TcpStream> = (0..30).map(|_| crate::harness::peer(address)).collect();
     for (number, peer) in (0..).zip(&mut peers) {
@@ -158,9 +127,7 @@ pub fn attached_inside_a_completion(case: &Case) {
     let (mut open, mut closed) = (Vec::<(Token, OwnedFd)>::new(), 0);
     let mut sink = Hook(|of, completion: Completion<'_>| match completion {
         Completion::Accepted(Ok(new)) => {
-            let stream = driver
-                .attach(new.as_raw_fd(), Role::Stream)
-                .expect("attach");
+            let stream = driver.attach(new.as_raw_fd(), Role::Stream).expect("attach");
             driver.submit(stream, Op::Receive).expect("receive");
             open.push((stream, new));
         }
@@ -172,10 +139,7 @@ pub fn attached_inside_a_completion(case: &Case) {
         Completion::Sent(_, result) => assert_eq!(result.expect("sent"), 1),
         Completion::ReceiveEnded(result) => {
             result.expect("a clean end");
-            let place = open
-                .iter()
-                .position(|(stream, _)| *stream == of)
-                .expect("attached");
+            let place = open.iter().position(|(stream, _)| *stream == of).expect("attached");
             driver.detach(of, Fate::Close(open.swap_remove(place).1));
             closed += 1;
         }
@@ -189,15 +153,11 @@ pub fn attached_inside_a_completion(case: &Case) {
         }
     });
     while !reader.is_finished() {
-        driver
-            .wait(Some(Duration::from_millis(20)), &mut sink)
-            .expect("wait");
+        driver.wait(Some(Duration::from_millis(20)), &mut sink).expect("wait");
     }
     reader.join().expect("answers");
     for _ in 0..5 {
-        driver
-            .wait(Some(Duration::from_millis(20)), &mut sink)
-            .expect("wait");
+        driver.wait(Some(Duration::from_millis(20)), &mut sink).expect("wait");
     }
     assert_eq!((open.len(), closed), (0, 30));
 }
@@ -246,9 +206,7 @@ pub fn reused_within_a_batch(case: &Case) {
     let driver = &rig.driver;
     let start = |data: &[u8]| {
         let (ours, mut peer) = pair();
-        let token = driver
-            .attach(ours.as_raw_fd(), Role::Stream)
-            .expect("attach");
+        let token = driver.attach(ours.as_raw_fd(), Role::Stream).expect("attach");
         driver.submit(token, Op::Receive).expect("receive");
         peer.write_all(data).expect("write");
         (token, ours, peer)
@@ -257,9 +215,7 @@ pub fn reused_within_a_batch(case: &Case) {
     let mut new = Vec::new();
     let mut reader = Vec::new();
     let mut sink = Hook(|token, completion: Completion<'_>| {
-        let Completion::Received(bytes) = completion else {
-            panic!("{completion:?}")
-        };
+        let Completion::Received(bytes) = completion else { panic!("{completion:?}") };
         reader.push((token, bytes.to_vec()));
         // Everybody moves out, and others move in.
         for (token, ours, _peer) in old.drain(..) {
@@ -269,20 +225,11 @@ pub fn reused_within_a_batch(case: &Case) {
         }
     });
     for _ in 0..10 {
-        driver
-            .wait(Some(Duration::from_millis(10)), &mut sink)
-            .expect("wait");
+        driver.wait(Some(Duration::from_millis(10)), &mut sink).expect("wait");
     }
-    assert_eq!(
-        reader.len(),
-        7,
-        "one of the old and all of the new: {reader:?}"
-    );
+    assert_eq!(reader.len(), 7, "one of the old and all of the new: {reader:?}");
     for (token, bytes) in &reader[1..] {
-        assert!(
-            new.iter().any(|(of, ..)| of == token),
-            "somebody else's completion"
-        );
+        assert!(new.iter().any(|(of, ..)| of == token), "somebody else's completion");
         assert_eq!(bytes, b"new");
     }
 }
@@ -346,9 +293,7 @@ pub fn the_descriptor_is_left_as_it_was(case: &Case) {
     let (stream, watch) = (rig.stream(&ours), rig.watch(&watched, Interest::READ));
     peer.write_all(b"data").expect("write");
     write(&other, b"data").expect("write");
-    rig.until("both", |log| {
-        log.count(stream) == 4 && !log.of(watch).is_empty()
-    });
+    rig.until("both", |log| log.count(stream) == 4 && !log.of(watch).is_empty());
     rig.keep_open(stream);
     rig.keep_open(watch);
     assert_eq!((status_flags(&ours), status_flags(&watched)), before);
@@ -423,15 +368,7 @@ pub fn descriptors_over_the_limit_are_refused(case: &Case) {
     drop(high);
     while peer.set_nonblocking(true).is_ok() && peer.read(&mut read).is_err() {
         rig.turn(Some(Duration::from_millis(1)));
-        assert!(
-            std::time::Instant::now() < deadline,
-            "something is left open"
-        );
+        assert!(std::time::Instant::now() < deadline, "something is left open");
     }
-    assert!(
-        rig.log
-            .events(token)
-            .iter()
-            .all(|seen| !matches!(seen, Seen::Ended(_)))
-    );
+    assert!(rig.log.events(token).iter().all(|seen| !matches!(seen, Seen::Ended(_))));
 }

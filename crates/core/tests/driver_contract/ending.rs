@@ -150,10 +150,7 @@ pub fn reset_with_a_send_pending(case: &Case) {
     rig.until("the failure", |log| !log.events(token).is_empty());
     let failed = rig.log.events(token)[0].clone();
     // Who asks first gets ECONNRESET; after that it is EPIPE.
-    assert!(
-        matches!(failed, Seen::SendFailed(libc::ECONNRESET | libc::EPIPE)),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Seen::SendFailed(libc::ECONNRESET | libc::EPIPE)), "{failed:?}");
     rig.quiet();
 }
 

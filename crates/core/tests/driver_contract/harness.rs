@@ -30,10 +30,7 @@ pub struct Case {
 pub fn run(backend: Backend, name: &'static str, body: fn(&Case)) {
     match backend.open() {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-            assert!(
-                std::env::var_os("WIREWAY_NO_SKIP").is_none(),
-                "{backend}: {error}"
-            );
+            assert!(std::env::var_os("WIREWAY_NO_SKIP").is_none(), "{backend}: {error}");
             eprintln!("{name}: skipped, {backend} is not permitted here: {error}");
         }
         _ => body(&Case { backend, name }),
@@ -44,10 +41,7 @@ impl Case {
     /// A fresh driver.
     pub fn rig(&self) -> Rig {
         let driver = self.backend.open().expect("the back end opens");
-        Rig {
-            driver,
-            log: Log::default(),
-        }
+        Rig { driver, log: Log::default() }
     }
 
     /// Runs `body` in a process of its own: what it does to limits, signals and memory stays there.
@@ -63,12 +57,7 @@ impl Case {
             .expect("the test starts once more");
         let text = String::from_utf8_lossy(&output.stdout);
         let ran = output.status.success() && text.contains("1 passed");
-        assert!(
-            ran,
-            "{}\n{text}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(ran, "{}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
 }
 
@@ -86,9 +75,7 @@ pub enum Seen {
 }
 
 fn errno<T>(result: io::Result<T>) -> i32 {
-    result
-        .err()
-        .map_or(0, |error| error.raw_os_error().expect("a system error"))
+    result.err().map_or(0, |error| error.raw_os_error().expect("a system error"))
 }
 
 /// What is being sent on a stream.
@@ -127,10 +114,7 @@ impl Sink for Log {
             }
             Completion::Sent(mut queue, result) => {
                 let outgoing = self.outgoing.get_mut(&token).expect("a send of this token");
-                assert!(
-                    std::mem::take(&mut outgoing.pending),
-                    "a send that was not pending"
-                );
+                assert!(std::mem::take(&mut outgoing.pending), "a send that was not pending");
                 match result {
                     Ok(count) => {
                         queue.advance(&self.pool, count);
@@ -149,11 +133,7 @@ impl Sink for Log {
 impl Log {
     /// All that was seen of `token`.
     pub fn of(&self, token: Token) -> Vec<&Seen> {
-        self.seen
-            .iter()
-            .filter(|(of, _)| *of == token)
-            .map(|(_, seen)| seen)
-            .collect()
+        self.seen.iter().filter(|(of, _)| *of == token).map(|(_, seen)| seen).collect()
     }
 
     /// What `token` received, in one piece.
@@ -170,11 +150,7 @@ impl Log {
     /// How many bytes `token` received.
     pub fn count(&self, token: Token) -> usize {
         let size = |seen: &&Seen| {
-            if let Seen::Received(bytes) = seen {
-                bytes.len()
-            } else {
-                0
-            }
+            if let Seen::Received(bytes) = seen { bytes.len() } else { 0 }
         };
         self.of(token).iter().map(size).sum()
     }
@@ -188,9 +164,7 @@ impl Log {
 
     /// Whether everything given to `send` was taken by the kernel.
     pub fn all_sent(&self, token: Token) -> bool {
-        self.outgoing
-            .get(&token)
-            .is_none_or(|out| !out.pending && out.queue.is_empty())
+        self.outgoing.get(&token).is_none_or(|out| !out.pending && out.queue.is_empty())
     }
 }
 
@@ -216,10 +190,7 @@ impl Rig {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let last = self.log.seen.len().saturating_sub(8);
-                panic!(
-                    "{what}: did not happen; last seen: {:.2000?}",
-                    &self.log.seen[last..]
-                );
+                panic!("{what}: did not happen; last seen: {:.2000?}", &self.log.seen[last..]);
             }
             self.turn(Some(left));
         }
@@ -238,11 +209,7 @@ impl Rig {
             turns += 1;
         }
         assert_eq!(&self.log.seen[before..], &[], "nothing was to come");
-        assert!(
-            turns <= 8,
-            "{turns} turns in {:?}: the driver does not sleep",
-            start.elapsed()
-        );
+        assert!(turns <= 8, "{turns} turns in {:?}: the driver does not sleep", start.elapsed());
     }
 
     /// Attaches a stream that is to receive.
@@ -276,22 +243,12 @@ impl Rig {
 
     /// Sends `payload` itself after what was sent before.
     pub fn keep(&mut self, token: Token, payload: Box<dyn Payload>) {
-        self.log
-            .outgoing
-            .entry(token)
-            .or_default()
-            .queue
-            .keep(payload);
+        self.log.outgoing.entry(token).or_default().queue.keep(payload);
         self.flush(token);
     }
 
     fn flush(&mut self, token: Token) {
-        let Log {
-            outgoing,
-            pool,
-            seen,
-            ..
-        } = &mut self.log;
+        let Log { outgoing, pool, seen, .. } = &mut self.log;
         let Some(outgoing) = outgoing.get_mut(&token) else {
             return;
         };
@@ -303,10 +260,7 @@ impl Rig {
                     seen.push((token, Seen::Sent(count)));
                 }
                 Sent::Pending => {
-                    assert!(
-                        outgoing.queue.is_empty(),
-                        "a pending send leaves an empty queue"
-                    );
+                    assert!(outgoing.queue.is_empty(), "a pending send leaves an empty queue");
                     outgoing.pending = true;
                 }
                 Sent::Failed(error) => {
@@ -387,9 +341,7 @@ pub fn peer(address: SocketAddr) -> TcpStream {
 
 /// `length` bytes in which a piece that is lost, doubled or moved shows.
 pub fn pattern(seed: usize, length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|i| (i ^ (i >> 8) ^ (i >> 16)).wrapping_add(seed) as u8)
-        .collect()
+    (0..length).map(|i| (i ^ (i >> 8) ^ (i >> 16)).wrapping_add(seed) as u8).collect()
 }
 
 /// How many descriptors this process has open.
@@ -401,16 +353,8 @@ pub fn open_descriptors() -> usize {
 /// Asserts without printing megabytes.
 #[track_caller]
 pub fn same_bytes(left: &[u8], right: &[u8]) {
-    if let Some(place) = left
-        .iter()
-        .zip(right)
-        .position(|(left, right)| left != right)
-    {
-        panic!(
-            "byte {place} differs, of {} and {}",
-            left.len(),
-            right.len()
-        );
+    if let Some(place) = left.iter().zip(right).position(|(left, right)| left != right) {
+        panic!("byte {place} differs, of {} and {}", left.len(), right.len());
     }
     assert_eq!(left.len(), right.len(), "lengths");
 }

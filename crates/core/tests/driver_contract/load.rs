@@ -39,17 +39,9 @@ pub fn a_flood_does_not_starve_others(case: &Case) {
         while rig.log.count(ping) < 4 {
             rig.turn(Some(PATIENCE));
             turns += 1;
-            assert!(
-                turns < 20,
-                "{turns} turns, {} bytes of flood",
-                rig.log.count(flood)
-            );
+            assert!(turns < 20, "{turns} turns, {} bytes of flood", rig.log.count(flood));
         }
-        assert!(
-            rig.log.count(flood) < BOUND,
-            "{} bytes of flood",
-            rig.log.count(flood)
-        );
+        assert!(rig.log.count(flood) < BOUND, "{} bytes of flood", rig.log.count(flood));
         rig.send(ping, b"pong");
         rig.until("the pong", |log| log.all_sent(ping));
         peer.read_exact(&mut [0; 4]).expect("read");
@@ -86,12 +78,7 @@ pub fn a_flood_of_connections_does_not_starve_others(case: &Case) {
     }
     rig.until("all", |log| log.of(token).len() == 300);
     writer.join().expect("writer");
-    assert!(
-        rig.log
-            .of(token)
-            .iter()
-            .all(|seen| **seen == Seen::Accepted)
-    );
+    assert!(rig.log.of(token).iter().all(|seen| **seen == Seen::Accepted));
 }
 
 /// More than any pool of receive buffers holds: io_uring's ring runs empty, and every byte arrives.
@@ -105,9 +92,8 @@ pub fn many_large_transfers_at_once(case: &Case) {
     for _ in 0..STREAMS {
         let (ours, peer) = pair();
         peer.set_nonblocking(true).expect("non-blocking");
-        let token = driver
-            .attach(std::os::fd::AsRawFd::as_raw_fd(&ours), Role::Stream)
-            .expect("attach");
+        let token =
+            driver.attach(std::os::fd::AsRawFd::as_raw_fd(&ours), Role::Stream).expect("attach");
         streams.insert(token, (0, false, ours));
         peers.push((peer, 0));
     }
@@ -126,9 +112,7 @@ pub fn many_large_transfers_at_once(case: &Case) {
     };
     // Every socket's buffer is full before the first receive.
     fill(&mut peers);
-    streams
-        .keys()
-        .for_each(|token| driver.submit(*token, Op::Receive).expect("receive"));
+    streams.keys().for_each(|token| driver.submit(*token, Op::Receive).expect("receive"));
     let deadline = std::time::Instant::now() + PATIENCE * 2;
     while streams.values().any(|(_, ended, _)| !ended) {
         assert!(std::time::Instant::now() < deadline, "stalled");
@@ -136,11 +120,7 @@ pub fn many_large_transfers_at_once(case: &Case) {
             let (count, ended, _) = streams.get_mut(&token).expect("known");
             match completion {
                 Completion::Received(bytes) => {
-                    assert_eq!(
-                        bytes,
-                        &data[*count..*count + bytes.len()],
-                        "after {count} bytes"
-                    );
+                    assert_eq!(bytes, &data[*count..*count + bytes.len()], "after {count} bytes");
                     *count += bytes.len();
                 }
                 Completion::ReceiveEnded(result) => {
@@ -150,9 +130,7 @@ pub fn many_large_transfers_at_once(case: &Case) {
                 other => panic!("{other:?}"),
             }
         });
-        driver
-            .wait(Some(Duration::from_millis(5)), &mut sink)
-            .expect("wait");
+        driver.wait(Some(Duration::from_millis(5)), &mut sink).expect("wait");
         fill(&mut peers);
     }
     assert!(streams.values().all(|(count, ..)| *count == SIZE));
@@ -218,18 +196,10 @@ pub fn echo_inside_completions(case: &Case) {
             })
         })
         .collect();
-    let echo = Echo {
-        driver,
-        pool: Pool::new(),
-        waiting: RefCell::default(),
-    };
+    let echo = Echo { driver, pool: Pool::new(), waiting: RefCell::default() };
     while clients.iter().any(|client| !client.is_finished()) {
         let mut sink = Hook(|token, completion: Completion<'_>| echo.complete(token, completion));
-        driver
-            .wait(Some(Duration::from_millis(20)), &mut sink)
-            .expect("wait");
+        driver.wait(Some(Duration::from_millis(20)), &mut sink).expect("wait");
     }
-    clients
-        .into_iter()
-        .for_each(|client| client.join().expect("client"));
+    clients.into_iter().for_each(|client| client.join().expect("client"));
 }

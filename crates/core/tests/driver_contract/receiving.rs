@@ -65,10 +65,8 @@ pub fn a_paused_receive_delivers_nothing(case: &Case) {
 pub fn pausing_inside_a_completion_loses_nothing(case: &Case) {
     let rig = case.rig();
     let (ours, mut peer) = pair();
-    let token = rig
-        .driver
-        .attach(std::os::fd::AsRawFd::as_raw_fd(&ours), Role::Stream)
-        .expect("attach");
+    let token =
+        rig.driver.attach(std::os::fd::AsRawFd::as_raw_fd(&ours), Role::Stream).expect("attach");
     let data = pattern(6, 3 << 20);
     let writer = thread::spawn({
         let data = data.clone();
@@ -85,9 +83,7 @@ pub fn pausing_inside_a_completion_loses_nothing(case: &Case) {
             if pieces % 3 == 1 {
                 let mut nothing =
                     Hook(|_, completion: Completion<'_>| panic!("paused: {completion:?}"));
-                driver
-                    .wait(Some(Duration::ZERO), &mut nothing)
-                    .expect("wait");
+                driver.wait(Some(Duration::ZERO), &mut nothing).expect("wait");
             }
             driver.submit(token, Op::Receive).expect("resume");
             paused = false;
@@ -96,15 +92,11 @@ pub fn pausing_inside_a_completion_loses_nothing(case: &Case) {
         let mut sink = Hook(|of, completion: Completion<'_>| {
             assert_eq!(of, token);
             assert!(!paused, "delivered after the pause");
-            let Completion::Received(bytes) = completion else {
-                panic!("{completion:?}")
-            };
+            let Completion::Received(bytes) = completion else { panic!("{completion:?}") };
             got.extend_from_slice(bytes);
             pieces += 1;
             if pieces % 2 == 1 {
-                driver
-                    .submit(token, Op::Cancel(Cancel::Receive))
-                    .expect("pause");
+                driver.submit(token, Op::Cancel(Cancel::Receive)).expect("pause");
                 paused = true;
             }
         });
@@ -146,9 +138,7 @@ pub fn large_messages_arrive_whole(case: &Case) {
     while got.len() < data.len() {
         rig.turn(Some(crate::harness::PATIENCE));
         for (_, seen) in rig.log.seen.drain(..) {
-            let Seen::Received(bytes) = seen else {
-                panic!("{seen:?}")
-            };
+            let Seen::Received(bytes) = seen else { panic!("{seen:?}") };
             got.extend_from_slice(&bytes);
         }
     }
@@ -182,9 +172,7 @@ pub fn urgent_data_does_not_stall_a_stream(case: &Case) {
     rig.quiet();
     peer.write_all(b"end").expect("write");
     expected.extend_from_slice(b"end");
-    rig.until("what is behind it", |log| {
-        log.count(token) >= expected.len()
-    });
+    rig.until("what is behind it", |log| log.count(token) >= expected.len());
     same_bytes(&rig.log.bytes(token), &expected);
 }
 

@@ -33,10 +33,7 @@ pub fn partial_sends_keep_order_and_content(case: &Case) {
     let data = pattern(3, 8 << 20);
     // Copies in blocks, an outsize copy, and kept payloads, by turns.
     let (mut rest, mut kept) = (&data[..], false);
-    for size in [100, BLOCK, 3 * BLOCK, 1 << 20, 7, 2 << 20]
-        .into_iter()
-        .cycle()
-    {
+    for size in [100, BLOCK, 3 * BLOCK, 1 << 20, 7, 2 << 20].into_iter().cycle() {
         let (piece, later) = rest.split_at(size.min(rest.len()));
         if kept {
             rig.keep(token, Box::new(Kept(piece.to_vec())));
@@ -64,24 +61,12 @@ pub fn partial_sends_keep_order_and_content(case: &Case) {
     rig.until("everything sent", |log| log.all_sent(token));
     let (read, mut peer) = reader.join().expect("reader");
     same_bytes(&read, &data);
-    let partial = rig
-        .log
-        .of(token)
-        .iter()
-        .filter(|seen| matches!(seen, Seen::Sent(_)))
-        .count();
+    let partial = rig.log.of(token).iter().filter(|seen| matches!(seen, Seen::Sent(_))).count();
     // io_uring goes on by itself (MSG_WAITALL); the others must have been there in between.
     let whole = !rig.driver.capabilities().sends_at_once;
-    assert!(
-        whole || partial > 3,
-        "{partial} completions are no partial sends"
-    );
+    assert!(whole || partial > 3, "{partial} completions are no partial sends");
     ours.shutdown(Shutdown::Write).expect("shutdown");
-    assert_eq!(
-        peer.read(&mut [0]).expect("read"),
-        0,
-        "nothing is sent twice"
-    );
+    assert_eq!(peer.read(&mut [0]).expect("read"), 0, "nothing is sent twice");
 }
 
 pub fn many_pieces_leave_in_order(case: &Case) {
@@ -117,9 +102,7 @@ pub fn both_directions_at_once(case: &Case) {
         }
     });
     rig.send(token, &out);
-    rig.until("both directions", |log| {
-        log.all_sent(token) && log.count(token) == 2 << 20
-    });
+    rig.until("both directions", |log| log.all_sent(token) && log.count(token) == 2 << 20);
     same_bytes(&rig.log.bytes(token), &back);
     writer.join().expect("writer");
     same_bytes(&reader.join().expect("reader").0, &out);

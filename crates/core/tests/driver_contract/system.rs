@@ -12,11 +12,7 @@ use std::time::Duration;
 use wireway_core::sys::set_socket_option;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn owned(result: libc::c_int) -> OwnedFd {
@@ -99,54 +95,29 @@ pub fn close_number(fd: RawFd) {
 /// Closes with a RST, whatever is unread or unsent.
 pub fn reset(stream: impl Into<OwnedFd>) {
     let fd = stream.into();
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let length = size_of::<libc::linger>() as libc::socklen_t;
     let value = (&raw const linger).cast();
     // SAFETY: the pointer and length describe `linger`.
     check(unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            value,
-            length,
-        )
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, length)
     })
     .expect("SO_LINGER");
 }
 
 /// Makes the kernel's buffers small, so that a send meets a full one soon.
 pub fn small_buffers(ours: &impl AsRawFd, peer: &impl AsRawFd) {
-    set_socket_option(
-        ours.as_raw_fd(),
-        libc::SOL_SOCKET,
-        libc::SO_SNDBUF,
-        16 * 1024,
-    )
-    .expect("SO_SNDBUF");
-    set_socket_option(
-        peer.as_raw_fd(),
-        libc::SOL_SOCKET,
-        libc::SO_RCVBUF,
-        16 * 1024,
-    )
-    .expect("SO_RCVBUF");
+    set_socket_option(ours.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, 16 * 1024)
+        .expect("SO_SNDBUF");
+    set_socket_option(peer.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 16 * 1024)
+        .expect("SO_RCVBUF");
 }
 
 /// Sends one urgent byte.
 pub fn send_urgent(stream: &TcpStream, byte: u8) {
     // SAFETY: one readable byte.
-    let count = unsafe {
-        libc::send(
-            stream.as_raw_fd(),
-            (&raw const byte).cast(),
-            1,
-            libc::MSG_OOB,
-        )
-    };
+    let count =
+        unsafe { libc::send(stream.as_raw_fd(), (&raw const byte).cast(), 1, libc::MSG_OOB) };
     assert_eq!(count, 1, "MSG_OOB");
 }
 
@@ -165,20 +136,13 @@ impl BlackHole {
         // SAFETY: no pointers.
         check(unsafe { libc::listen(listener.as_raw_fd(), 0) }).expect("listen");
         let queued = vec![TcpStream::connect(address).expect("the first fits")];
-        Self {
-            _listener: listener.into(),
-            _queued: queued,
-            address,
-        }
+        Self { _listener: listener.into(), _queued: queued, address }
     }
 }
 
 /// Raises the soft limit on descriptors, often 1024, as far as this process may.
 pub fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is readable and writable through both calls.
     unsafe {
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)).expect("getrlimit");
@@ -189,10 +153,7 @@ pub fn raise_descriptor_limit() {
 
 /// Lowers a limit of this process.
 pub fn limit(resource: libc::__rlimit_resource_t, value: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: value,
-        rlim_max: value,
-    };
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
     // SAFETY: `limit` lives through the call.
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).expect("setrlimit");
 }
@@ -211,12 +172,8 @@ impl Storm {
         let here = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            check(libc::sigaction(
-                libc::SIGUSR1,
-                &raw const action,
-                std::ptr::null_mut(),
-            ))
-            .expect("sigaction");
+            check(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()))
+                .expect("sigaction");
             libc::pthread_self()
         };
         let stop = Arc::new(AtomicBool::new(false));
@@ -230,10 +187,7 @@ impl Storm {
                 }
             }
         });
-        Self {
-            stop,
-            thread: Some(thread),
-        }
+        Self { stop, thread: Some(thread) }
     }
 }
 

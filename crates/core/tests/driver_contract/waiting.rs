@@ -20,21 +20,13 @@ pub fn never_before_the_timeout(case: &Case) {
     for micros in [1, 50, 300, 1000, 1500, 7300, 20_000] {
         let timeout = Duration::from_micros(micros);
         let start = Instant::now();
-        rig.driver
-            .wait(Some(timeout), &mut Hook(nothing))
-            .expect("wait");
-        assert!(
-            start.elapsed() >= timeout,
-            "{:?} for {timeout:?}",
-            start.elapsed()
-        );
+        rig.driver.wait(Some(timeout), &mut Hook(nothing)).expect("wait");
+        assert!(start.elapsed() >= timeout, "{:?} for {timeout:?}", start.elapsed());
         assert!(start.elapsed() < PATIENCE);
     }
     // As long as there are numbers: it must be taken for "long", and end by a wake.
     rig.driver.waker().wake();
-    rig.driver
-        .wait(Some(Duration::MAX), &mut Hook(nothing))
-        .expect("wait");
+    rig.driver.wait(Some(Duration::MAX), &mut Hook(nothing)).expect("wait");
 }
 
 pub fn zero_does_not_sleep(case: &Case) {
@@ -46,11 +38,7 @@ pub fn zero_does_not_sleep(case: &Case) {
         rig.turn(Some(Duration::ZERO));
     }
     // With a sleep of only a millisecond in each it would take as many.
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(rig.log.seen, []);
 }
 
@@ -86,9 +74,7 @@ pub fn many_wakes_are_one(case: &Case) {
             thread::spawn(move || (0..500).for_each(|_| waker.wake()))
         })
         .collect();
-    others
-        .into_iter()
-        .for_each(|other| other.join().expect("waker"));
+    others.into_iter().for_each(|other| other.join().expect("waker"));
     rig.turn(None);
     rig.quiet();
 }
@@ -161,9 +147,7 @@ pub fn another_thread_takes_over(case: &Case) {
             let result = (handed, peer);
             let (mut handed, mut peer) = result;
             peer.write_all(b"meanwhile").expect("write");
-            handed
-                .0
-                .until("what came meanwhile", |log| log.count(token) == round * 15);
+            handed.0.until("what came meanwhile", |log| log.count(token) == round * 15);
             (handed, peer)
         };
         (handed, peer) = thread::spawn(work).join().expect("the other thread");

@@ -76,9 +76,7 @@ pub fn both_directions(case: &Case) {
     let token = rig.watch(&ours, Interest::BOTH);
     ready_each_turn(&mut rig, token, Interest::WRITE);
     write(&other, b"data").expect("write");
-    rig.until("both", |log| {
-        log.of(token).last() == Some(&&Seen::Ready(Interest::BOTH))
-    });
+    rig.until("both", |log| log.of(token).last() == Some(&&Seen::Ready(Interest::BOTH)));
     ready_each_turn(&mut rig, token, Interest::BOTH);
 }
 
@@ -149,9 +147,7 @@ pub fn a_hang_up_is_ready(case: &Case) {
     let (ours, other) = socket_pair();
     let token = rig.watch(&ours, Interest::BOTH);
     drop(other);
-    rig.until("both", |log| {
-        log.of(token).last() == Some(&&Seen::Ready(Interest::BOTH))
-    });
+    rig.until("both", |log| log.of(token).last() == Some(&&Seen::Ready(Interest::BOTH)));
     rig.keep_open(token);
     rig.quiet();
 }
@@ -159,32 +155,21 @@ pub fn a_hang_up_is_ready(case: &Case) {
 pub fn changed_inside_a_completion(case: &Case) {
     let mut rig = case.rig();
     let pairs: Vec<_> = (0..4).map(|_| socket_pair()).collect();
-    let tokens: Vec<_> = pairs
-        .iter()
-        .map(|(ours, _)| rig.watch(ours, Interest::READ))
-        .collect();
+    let tokens: Vec<_> = pairs.iter().map(|(ours, _)| rig.watch(ours, Interest::READ)).collect();
     for (_, other) in &pairs {
         write(other, b"data").expect("write");
     }
     let (driver, mut seen) = (&rig.driver, Vec::new());
     let mut sink = Hook(|token, completion: Completion<'_>| {
-        let Completion::Ready(interest) = completion else {
-            panic!("{completion:?}")
-        };
+        let Completion::Ready(interest) = completion else { panic!("{completion:?}") };
         seen.push((token, interest));
         // The first of the batch silences all others, and turns itself round.
         for other in &tokens {
-            let interest = if *other == token {
-                Interest::WRITE
-            } else {
-                Interest::NONE
-            };
+            let interest = if *other == token { Interest::WRITE } else { Interest::NONE };
             driver.submit(*other, Op::Watch(interest)).expect("watch");
         }
     });
-    driver
-        .wait(Some(crate::harness::PATIENCE), &mut sink)
-        .expect("wait");
+    driver.wait(Some(crate::harness::PATIENCE), &mut sink).expect("wait");
     assert_eq!(seen.len(), 1, "{seen:?}");
     let (token, interest) = seen[0];
     assert_eq!(interest, Interest::READ);
@@ -197,15 +182,10 @@ pub fn duplicates_of_one_file(case: &Case) {
     let mut rig = case.rig();
     let (ours, other) = socket_pair();
     let twin = duplicate(&ours, 3).expect("dup");
-    let (first, second) = (
-        rig.watch(&ours, Interest::READ),
-        rig.watch(&twin, Interest::READ),
-    );
+    let (first, second) = (rig.watch(&ours, Interest::READ), rig.watch(&twin, Interest::READ));
     rig.quiet();
     write(&other, b"data").expect("write");
-    rig.until("both", |log| {
-        !log.of(first).is_empty() && !log.of(second).is_empty()
-    });
+    rig.until("both", |log| !log.of(first).is_empty() && !log.of(second).is_empty());
     drain(&ours);
     rig.turn(Some(Duration::ZERO));
     rig.turn(Some(Duration::ZERO));
@@ -233,11 +213,7 @@ pub fn closed_behind_our_back(case: &Case) {
     for _ in 0..4 {
         rig.turn(Some(QUIET));
     }
-    assert!(
-        rig.log.of(token).len() <= 1,
-        "said once at most: {:?}",
-        rig.log.of(token)
-    );
+    assert!(rig.log.of(token).len() <= 1, "said once at most: {:?}", rig.log.of(token));
     rig.quiet();
     write(&good_peer, b"data").expect("write");
     ready_each_turn(&mut rig, watched, Interest::READ);

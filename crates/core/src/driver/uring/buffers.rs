@@ -61,8 +61,7 @@ impl Buffers {
         // SAFETY: the mapping holds `count` entries, is page-aligned, and outlives the ring: the
         // driver drops its buffers only after the ring is gone and idle.
         unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(address, count, GROUP, flags)?;
+            ring.submitter().register_buf_ring_with_flags(address, count, GROUP, flags)?;
         }
         let mut buffers = Self {
             map,
@@ -125,10 +124,7 @@ impl Buffers {
         if goes_on {
             self.offsets[usize::from(id)] += length as u32;
         }
-        (
-            NonNull::slice_from_raw_parts(start, length),
-            (!goes_on).then_some(id),
-        )
+        (NonNull::slice_from_raw_parts(start, length), (!goes_on).then_some(id))
     }
 
     /// Leaves the memory mapped for ever: the kernel may still write into it.

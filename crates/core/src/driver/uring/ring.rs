@@ -45,16 +45,10 @@ impl Ring {
             builder.setup_clamp().setup_cqsize(COMPLETIONS).dontfork();
             if deferred {
                 // Disabled until the thread that runs the loop is known: it becomes the one issuer.
-                builder
-                    .setup_single_issuer()
-                    .setup_defer_taskrun()
-                    .setup_taskrun_flag();
+                builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
                 builder.setup_r_disabled().setup_submit_all();
             } else if cooperative {
-                builder
-                    .setup_coop_taskrun()
-                    .setup_taskrun_flag()
-                    .setup_submit_all();
+                builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
             }
             builder.build(ENTRIES)
         };
@@ -75,11 +69,7 @@ impl Ring {
     ///
     /// What the kernel says.
     pub fn enable(&self) -> io::Result<()> {
-        if self.deferred {
-            self.raw.submitter().register_enable_rings()
-        } else {
-            Ok(())
-        }
+        if self.deferred { self.raw.submitter().register_enable_rings() } else { Ok(()) }
     }
 
     /// Queues one entry, submitting what is queued if there is no room.
@@ -122,16 +112,9 @@ impl Ring {
             queue.len() as u32
         };
         let mut flags = ENTER_GETEVENTS;
-        let want = if timeout == Some(Duration::ZERO) {
-            0
-        } else {
-            want
-        };
-        let spec = timeout.map(|timeout| {
-            Timespec::new()
-                .sec(timeout.as_secs())
-                .nsec(timeout.subsec_nanos())
-        });
+        let want = if timeout == Some(Duration::ZERO) { 0 } else { want };
+        let spec = timeout
+            .map(|timeout| Timespec::new().sec(timeout.as_secs()).nsec(timeout.subsec_nanos()));
         let result = match (&spec, want) {
             (Some(spec), 1..) => {
                 flags |= ENTER_EXT_ARG;
@@ -147,11 +130,7 @@ impl Ring {
                 }
             }
             // SAFETY: no argument is passed.
-            _ => unsafe {
-                self.raw
-                    .submitter()
-                    .enter::<libc::sigset_t>(submit, want, flags, None)
-            },
+            _ => unsafe { self.raw.submitter().enter::<libc::sigset_t>(submit, want, flags, None) },
         };
         match result {
             Ok(_) => Ok(()),
