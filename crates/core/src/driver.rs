@@ -16,12 +16,12 @@
 //! All of it belongs to one thread at a time; [`Waker`] alone may be used from any thread.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::buffer::SendQueue;
+use crate::buffer::{MAX_SLICES, SendQueue};
 use crate::op::{Completion, Op, Role, Token};
 use crate::sys;
 
@@ -73,7 +73,7 @@ pub struct Capabilities {
     pub scales: bool,
     /// Descriptors must be below this number.
     pub descriptor_limit: Option<RawFd>,
-    /// A send returns `Done` where the socket has room; else it is always `Pending`.
+    /// A send returns `Done` wherever the socket has room; else that may be `Pending` too.
     pub sends_at_once: bool,
 }
 
@@ -132,6 +132,22 @@ pub trait Driver {
     /// `ENOENT`. Not to be called by a sink. Dropping a driver closes it; a loop that was closed may be
     /// referred to for long, and must hold nothing open.
     fn close(&self);
+}
+
+/// The hot buffer: the largest read, and so the largest piece a sink is lent.
+const HOT: usize = 256 * 1024;
+/// Reads of one connection in one turn.
+const READS: usize = 4;
+
+/// One non-blocking send of what is at the front.
+#[inline]
+fn send_front(fd: RawFd, queue: &SendQueue) -> io::Result<usize> {
+    if let Some(bytes) = queue.single() {
+        return sys::send(fd, bytes);
+    }
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let count = queue.slices(&mut slices);
+    sys::send_slices(fd, &slices[..count])
 }
 
 /// What a closed driver says.

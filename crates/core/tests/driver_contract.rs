@@ -71,6 +71,7 @@ contract! {
         pausing_inside_a_completion_loses_nothing
         pausing_with_the_end_behind
         large_messages_arrive_whole
+        large_and_small_take_turns
         urgent_data_does_not_stall_a_stream
         a_stream_that_another_driver_has
     }
@@ -148,6 +149,7 @@ contract! {
         woken_inside_a_completion
         wakes_do_not_hide_events
         another_thread_takes_over
+        another_thread_takes_over_what_was_settled
         two_drivers_in_one_thread
     }
     load {

@@ -20,20 +20,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, closed, is_transient_accept};
-use crate::buffer::{MAX_SLICES, SendQueue};
+use super::{
+    Capabilities, Driver, Fate, HOT, READS, Sent, Sink, Waker, closed, is_transient_accept,
+    send_front,
+};
+use crate::buffer::SendQueue;
 use crate::op::{Cancel, Completion, Interest, Op, Role, Token};
 use crate::sys;
 
-/// The hot buffer: the largest read, and so the largest piece a sink is lent.
-const HOT: usize = 256 * 1024;
-/// Reads of one connection in one turn.
-const READS: usize = 4;
 /// Accepts of one listener in one turn.
 const ACCEPTS: usize = 64;
 
@@ -485,17 +484,6 @@ impl<P: Poller> Readiness<P> {
             }
         }
     }
-}
-
-/// One non-blocking send of what is at the front.
-#[inline]
-fn send_front(fd: RawFd, queue: &SendQueue) -> io::Result<usize> {
-    if let Some(bytes) = queue.single() {
-        return sys::send(fd, bytes);
-    }
-    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-    let count = queue.slices(&mut slices);
-    sys::send_slices(fd, &slices[..count])
 }
 
 impl<P: Poller> Driver for Readiness<P> {

@@ -146,6 +146,43 @@ pub fn large_messages_arrive_whole(case: &Case) {
     same_bytes(&got, &data);
 }
 
+/// What pays for large messages and what pays for small ones differ; a stream may change from turn to turn.
+pub fn large_and_small_take_turns(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    let mut all = Vec::new();
+    for round in 0..6 {
+        for (size, times) in [(100_000, 3), (100, 40)] {
+            for _ in 0..times {
+                let data = pattern(round, size);
+                all.extend_from_slice(&data);
+                let paused = times == 3 && round % 2 == 1;
+                if paused {
+                    rig.submit(token, Op::Cancel(Cancel::Receive));
+                }
+                let writer = thread::spawn({
+                    let mut peer = peer.try_clone().expect("clone");
+                    move || peer.write_all(&data).expect("write")
+                });
+                if paused {
+                    let before = rig.log.count(token);
+                    rig.quiet();
+                    assert_eq!(rig.log.count(token), before, "delivered while paused");
+                    rig.submit(token, Op::Receive);
+                }
+                rig.until("the message", |log| log.count(token) == all.len());
+                writer.join().expect("writer");
+            }
+        }
+    }
+    same_bytes(&rig.log.bytes(token), &all);
+    peer.write_all(&pattern(7, 100_000)).expect("write");
+    drop(peer);
+    rig.until("the end", |log| matches!(log.events(token).last(), Some(Seen::Ended(_))));
+    assert_eq!(rig.log.count(token), all.len() + 100_000);
+}
+
 /// `recv` stops at the urgent mark, short, with more behind it: a short read that proves nothing.
 pub fn urgent_data_does_not_stall_a_stream(case: &Case) {
     let mut rig = case.rig();

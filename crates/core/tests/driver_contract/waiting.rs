@@ -1,14 +1,14 @@
 //! Waiting: timeouts, wakes, threads.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wireway_core::op::{Completion, Interest};
+use wireway_core::op::{Completion, Interest, Op, Role};
 
-use crate::harness::{Case, Hook, PATIENCE, QUIET, Rig, pair};
+use crate::harness::{Case, Hook, PATIENCE, QUIET, Rig, listener, pair};
 use crate::system::{socket_pair, write};
 
 fn nothing(_: wireway_core::op::Token, completion: Completion<'_>) {
@@ -157,6 +157,41 @@ pub fn another_thread_takes_over(case: &Case) {
     rig.until("ready here again", |log| !log.of(watch).is_empty());
     peer.write_all(b"after").expect("write");
     rig.until("what came after", |log| log.count(token) == 50);
+}
+
+/// A loop stops with work done that nobody has seen yet, and runs again in another thread.
+pub fn another_thread_takes_over_what_was_settled(case: &Case) {
+    let (ours, mut peer) = pair();
+    let (listener, address) = listener();
+    let mut rig = case.rig();
+    let (stream, accepting) = (rig.stream(&ours), rig.attach(&listener, Role::Listener));
+    rig.submit(accepting, Op::Accept);
+    rig.turn(Some(Duration::ZERO));
+    let mut handed = Handed(rig);
+    for round in 1..6 {
+        let _waiting = crate::harness::peer(address);
+        peer.write_all(b"settled").expect("write");
+        handed.0.send(stream, b"answer");
+        handed.0.driver.settle().expect("settle");
+        peer.write_all(b"later").expect("write");
+        let work = move || {
+            let mut handed = handed;
+            let rig = &mut handed.0;
+            rig.until("all of it", |log| {
+                log.count(stream) == 12 * round
+                    && log.of(accepting).len() == round
+                    && log.all_sent(stream)
+            });
+            rig.quiet();
+            handed
+        };
+        handed = thread::spawn(work).join().expect("the other thread");
+        let mut answer = [0; 6];
+        peer.read_exact(&mut answer).expect("answer");
+    }
+    assert_eq!(handed.0.log.bytes(stream), b"settledlater".repeat(5));
+    peer.set_nonblocking(true).expect("non-blocking");
+    assert!(peer.read(&mut [0]).is_err(), "an answer was sent twice");
 }
 
 pub fn two_drivers_in_one_thread(case: &Case) {
