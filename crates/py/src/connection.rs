@@ -35,6 +35,7 @@ use wireway_core::sys;
 use crate::errors::{leaves_the_loop, os_error, ours, type_name};
 use crate::event_loop::{Endpoint, LoopCore};
 use crate::interp::{self, Methods, give, none, unary};
+use crate::memory;
 use crate::server::ServerCore;
 use crate::step::{self, Stepped};
 use crate::transport::{KEEP_FROM, KeptBytes, with_bytes};
@@ -52,6 +53,7 @@ impl Memory for PyMessage {
         unsafe {
             let py = Python::assume_attached();
             let size = ffi::Py_ssize_t::try_from(length).ok()?;
+            memory::expect_large(length);
             let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
             if object.is_null() {
                 ffi::PyErr_Clear();
@@ -292,7 +294,7 @@ impl Connection {
         let result = loop {
             let next = self.decoder.borrow_mut().next(&server.framing, rest);
             let message = match next {
-                Ok(Some(Message::Lent(bytes))) => PyBytes::new(py, bytes),
+                Ok(Some(Message::Lent(bytes))) => memory::bytes(py, bytes),
                 Ok(Some(Message::Whole(message))) => message.0.into_bound(py),
                 Ok(None) => break Ok(()),
                 Err(error) => break self.refuse(slf, core, &error),
@@ -323,7 +325,7 @@ impl Connection {
         let messages = PyList::empty(py);
         let refused = loop {
             match self.decoder.borrow_mut().next(&server.framing, rest) {
-                Ok(Some(Message::Lent(bytes))) => messages.append(PyBytes::new(py, bytes))?,
+                Ok(Some(Message::Lent(bytes))) => messages.append(memory::bytes(py, bytes))?,
                 Ok(Some(Message::Whole(message))) => messages.append(message.0)?,
                 Ok(None) => break None,
                 Err(error) => break Some(error),

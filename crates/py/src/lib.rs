@@ -5,6 +5,7 @@
 //!   listener     accepting, for protocols and for servers                 connection  one of their connections
 //!   transport    StreamTransport: asyncio's TCP and Unix streams          step        async handlers without a Task
 //!   handle       Handle and TimerHandle                                   errors      where every error is mapped
+//!   memory       bytes for what was received
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -21,6 +22,7 @@ mod handle;
 mod host;
 mod interp;
 mod listener;
+mod memory;
 mod server;
 mod step;
 mod transport;

@@ -26,6 +26,7 @@ use wireway_core::op::{Completion, Token};
 use crate::errors::{is_os_error, leaves_the_loop, os_error, type_name};
 use crate::event_loop::{Endpoint, LoopCore};
 use crate::interp::{self, Methods, give, none, unary};
+use crate::memory;
 
 /// `bytes` objects from this size on are kept by reference; smaller ones are copied, once.
 pub const KEEP_FROM: usize = 16 * 1024;
@@ -287,7 +288,7 @@ impl StreamTransport {
         let Some(protocol) = self.protocol(py) else {
             return Ok(());
         };
-        let data = PyBytes::new(py, data);
+        let data = memory::bytes(py, data);
         let result = interp::inside(py, &self.context, || {
             let name = intern!(py, "data_received");
             interp::call_method_1(py, protocol.as_ptr(), name, data.as_ptr()).map(drop)
