@@ -42,11 +42,11 @@ class LengthPrefix:
     max_size: int = field(default=16 * 1024 * 1024, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.width not in _WIDTHS:
+        if type(self.width) is not int or self.width not in _WIDTHS:
             raise ConfigError(f"LengthPrefix: width is {self.width!r}, allowed are 1, 2, 3, 4 and 8 bytes")
         if self.byteorder not in ("big", "little"):
             raise ConfigError(f"LengthPrefix: byteorder is {self.byteorder!r}, allowed are 'big' and 'little'")
-        if not isinstance(self.max_size, int) or self.max_size < 1:
+        if type(self.max_size) is not int or self.max_size < 1:
             raise ConfigError(f"LengthPrefix: max_size is {self.max_size!r}, it must be at least 1 byte")
 
     def _native(self) -> tuple[str, int, str, int]:

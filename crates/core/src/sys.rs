@@ -449,7 +449,12 @@ pub(crate) fn select(
 
 /// Whether `fd` is a descriptor that is open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
-    fcntl(fd, libc::F_GETFD, 0).is_ok()
+    check_open(fd).is_ok()
+}
+
+/// `EBADF` unless `fd` is a descriptor that is open.
+pub(crate) fn check_open(fd: RawFd) -> io::Result<()> {
+    fcntl(fd, libc::F_GETFD, 0).map(drop)
 }
 
 /// `fcntl(2)` with a number for an argument.

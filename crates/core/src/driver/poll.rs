@@ -103,6 +103,10 @@ impl Poller for Poll {
         }
     }
 
+    fn admits(&self, fd: RawFd) -> io::Result<()> {
+        sys::check_open(fd)
+    }
+
     fn add(
         &mut self,
         fd: RawFd,

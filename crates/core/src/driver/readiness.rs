@@ -64,7 +64,8 @@ pub trait Poller {
     /// See [`Driver::capabilities`].
     fn capabilities(&self) -> Capabilities;
 
-    /// Whether the back end can watch this descriptor at all.
+    /// Whether the back end can watch this descriptor at all. A poller whose `add` asks the kernel nothing
+    /// looks here whether the descriptor is open: `EBADF`.
     fn admits(&self, _fd: RawFd) -> io::Result<()> {
         Ok(())
     }
