@@ -17,7 +17,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::os::fd::RawFd;
+use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
@@ -502,50 +504,78 @@ pub fn own_context(py: Python<'_>, context: Option<Bound<'_, PyAny>>) -> PyResul
 
 // --- the hot methods -----------------------------------------------------------------------------
 
-/// `*args, context=None` of a scheduling method, after `positional` leading arguments.
-struct Call<'a> {
-    leading: &'a [*mut ffi::PyObject],
+const CALLBACK: &CStr = c_str!("callback");
+
+/// The arguments of a scheduling method: `N` leading ones, then `*args, context=None`.
+struct Call<'a, const N: usize> {
+    leading: [*mut ffi::PyObject; N],
     rest: &'a [*mut ffi::PyObject],
     context: *mut ffi::PyObject,
 }
 
-/// Reads the arguments of a scheduling method.
+/// Reads the arguments of a scheduling method. `parameters` names the leading ones, as asyncio does.
 #[inline]
-unsafe fn arguments<'a>(
+unsafe fn arguments<'a, const N: usize>(
     name: &str,
-    positional: usize,
+    parameters: [&CStr; N],
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-) -> PyResult<Call<'a>> {
+) -> PyResult<Call<'a, N>> {
     let count = count as usize;
-    if count < positional {
-        return Err(PyTypeError::new_err(format!(
-            "{name}() takes at least {positional} positional arguments ({count} given)"
-        )));
-    }
     // SAFETY: the interpreter passes `count` positional arguments and then one value for each name,
     // all alive during the call.
     unsafe {
         let all = std::slice::from_raw_parts(args, count);
-        let (leading, rest) = all.split_at(positional);
-        let mut context = std::ptr::null_mut();
+        let (given, rest) = all.split_at(count.min(N));
+        let mut call = Call { leading: [ptr::null_mut(); N], rest, context: ptr::null_mut() };
+        call.leading[..given.len()].copy_from_slice(given);
         if !names.is_null() {
-            for index in 0..ffi::PyTuple_GET_SIZE(names) {
-                let key = ffi::PyTuple_GET_ITEM(names, index);
-                if ffi::PyUnicode_CompareWithASCIIString(key, c_str!("context").as_ptr()) != 0 {
-                    let key: Bound<'_, PyAny> =
-                        Bound::from_borrowed_ptr(Python::assume_attached(), key);
-                    return Err(PyTypeError::new_err(format!(
-                        "{name}() got an unexpected keyword argument {:?}",
-                        key.to_string()
-                    )));
-                }
-                context = *args.add(count + index as usize);
-            }
+            named(name, parameters, &mut call, args.add(count), names)?;
         }
-        Ok(Call { leading, rest, context })
+        if let Some(missing) = call.leading.iter().position(|argument| argument.is_null()) {
+            return Err(PyTypeError::new_err(format!(
+                "{name}() missing required argument: '{}'",
+                parameters[missing].to_string_lossy()
+            )));
+        }
+        Ok(call)
     }
+}
+
+/// Reads the arguments that were given by name. Futures give `context` with each callback: it is looked for first.
+#[inline]
+unsafe fn named<const N: usize>(
+    name: &str,
+    parameters: [&CStr; N],
+    call: &mut Call<'_, N>,
+    values: *const *mut ffi::PyObject,
+    names: *mut ffi::PyObject,
+) -> PyResult<()> {
+    // SAFETY: `names` is a tuple of strings and `values` has as many; all alive during the call.
+    unsafe {
+        for index in 0..ffi::PyTuple_GET_SIZE(names) {
+            let key = ffi::PyTuple_GET_ITEM(names, index);
+            let value = *values.add(index as usize);
+            let is = |word: &CStr| ffi::PyUnicode_CompareWithASCIIString(key, word.as_ptr()) == 0;
+            if is(c_str!("context")) {
+                call.context = value;
+                continue;
+            }
+            let place = parameters.iter().position(|parameter| is(parameter));
+            let wrong = match place {
+                Some(place) if call.leading[place].is_null() => {
+                    call.leading[place] = value;
+                    continue;
+                }
+                Some(_) => "multiple values for argument",
+                None => "an unexpected keyword argument",
+            };
+            let key: Bound<'_, PyAny> = Bound::from_borrowed_ptr(Python::assume_attached(), key);
+            return Err(PyTypeError::new_err(format!("{name}() got {wrong} '{key}'")));
+        }
+    }
+    Ok(())
 }
 
 #[inline]
@@ -554,7 +584,7 @@ unsafe fn core_of<'a>(object: *mut ffi::PyObject) -> &'a LoopCore {
     // which the caller keeps alive during the call.
     unsafe {
         let any = std::mem::ManuallyDrop::new(Py::<LoopCore>::from_owned_ptr_unchecked(object));
-        &*std::ptr::from_ref(any.get())
+        &*ptr::from_ref(any.get())
     }
 }
 
@@ -589,10 +619,10 @@ unsafe fn context_of(py: Python<'_>, context: *mut ffi::PyObject) -> PyResult<Py
 
 /// Debug mode: the Python half makes the standard library's handle, with its checks and traceback.
 #[cold]
-unsafe fn debug_handle<'py>(
+unsafe fn debug_handle<'py, const N: usize>(
     py: Python<'py>,
     object: *mut ffi::PyObject,
-    call: &Call<'_>,
+    call: &Call<'_, N>,
     callback: *mut ffi::PyObject,
     name: &str,
     when: Option<f64>,
@@ -626,7 +656,7 @@ unsafe extern "C" fn call_soon(
         let py = Python::assume_attached();
         let body = || {
             let core = core_of(object);
-            let call = arguments("call_soon", 1, args, count, names)?;
+            let call = arguments("call_soon", [CALLBACK], args, count, names)?;
             core.check()?;
             if core.debug.get() {
                 let handle = debug_handle(py, object, &call, call.leading[0], "call_soon", None)?;
@@ -646,7 +676,7 @@ unsafe extern "C" fn call_soon(
 unsafe fn schedule(
     py: Python<'_>,
     object: *mut ffi::PyObject,
-    call: &Call<'_>,
+    call: &Call<'_, 2>,
     when: f64,
     name: &str,
 ) -> PyResult<*mut ffi::PyObject> {
@@ -696,7 +726,7 @@ unsafe extern "C" fn call_later(
     unsafe {
         let py = Python::assume_attached();
         let body = || {
-            let call = arguments("call_later", 2, args, count, names)?;
+            let call = arguments("call_later", [c_str!("delay"), CALLBACK], args, count, names)?;
             let delay = seconds(py, call.leading[0], "delay must not be None")?;
             schedule(py, object, &call, sys::monotonic() + delay, "call_later")
         };
@@ -714,7 +744,7 @@ unsafe extern "C" fn call_at(
     unsafe {
         let py = Python::assume_attached();
         let body = || {
-            let call = arguments("call_at", 2, args, count, names)?;
+            let call = arguments("call_at", [c_str!("when"), CALLBACK], args, count, names)?;
             let when = seconds(py, call.leading[0], "when cannot be None")?;
             schedule(py, object, &call, when, "call_at")
         };
@@ -732,21 +762,21 @@ static METHODS: Methods<4> = Methods([
         c_str!("call_soon"),
         call_soon,
         c_str!(
-            "call_soon($self, callback, /, *args, context=None)\n--\n\nRun the callback in the next turn."
+            "call_soon($self, /, callback, *args, context=None)\n--\n\nRun the callback in the next turn."
         ),
     ),
     fast(
         c_str!("call_later"),
         call_later,
         c_str!(
-            "call_later($self, delay, callback, /, *args, context=None)\n--\n\nRun the callback after `delay` seconds."
+            "call_later($self, /, delay, callback, *args, context=None)\n--\n\nRun the callback after `delay` seconds."
         ),
     ),
     fast(
         c_str!("call_at"),
         call_at,
         c_str!(
-            "call_at($self, when, callback, /, *args, context=None)\n--\n\nRun the callback at `when`, seconds on the clock of `time()`."
+            "call_at($self, /, when, callback, *args, context=None)\n--\n\nRun the callback at `when`, seconds on the clock of `time()`."
         ),
     ),
     nullary(

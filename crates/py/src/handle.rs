@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pyo3::ffi;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyFloat, PyString, PyTuple};
 
 use crate::errors::leaves_the_loop;
 use crate::event_loop::LoopCore;
@@ -422,7 +422,7 @@ unsafe extern "C" fn repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
             words.push("cancelled".to_owned());
         }
         if handle.flags & TIMER != 0 {
-            words.push(format!("when={}", handle.when));
+            words.push(format!("when={}", PyFloat::new(py, handle.when).repr()?));
         }
         if !handle.callback.is_null() {
             // SAFETY: live objects for as long as the handle holds them.

@@ -1,0 +1,56 @@
+"""Owns the reference: each test in this folder also runs on asyncio's own loop, so none asks for more than asyncio does.
+
+`backend` has one value more here, "asyncio". What only our loop promises asks for the fixture `ours`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import wireway
+from wireway._native import BACKENDS
+
+REFERENCE = "asyncio"
+
+
+@pytest.fixture(params=(*BACKENDS, REFERENCE))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each back end in turn, and asyncio's own loop."""
+    return str(request.param)
+
+
+@pytest.fixture
+def ours(backend: str) -> str:
+    """The back end, without the reference: for what asyncio does not promise."""
+    if backend == REFERENCE:
+        pytest.skip("asyncio does not promise it")
+    return backend
+
+
+@pytest.fixture
+def loop_factory(backend: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes a loop of the back end under test, or asyncio's own."""
+    if backend == REFERENCE:
+        return asyncio.SelectorEventLoop
+    return functools.partial(wireway.new_event_loop, backend=backend)
+
+
+@pytest.fixture
+def loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that does not run yet and is closed after the test."""
+    loop = loop_factory()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def reports(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
+    """What reaches the exception handler of `loop`."""
+    seen: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: seen.append(context))
+    return seen
