@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from wireway._native import Listener, LoopCore, StreamTransport
 from wireway.backend import choose
+from wireway.errors import ConfigError
 
 __all__ = ["EventLoop", "new_event_loop", "run"]
 
@@ -89,6 +90,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     :raises UnknownBackendError: there is no such back end.
     :raises BackendUnavailableError: the kernel does not allow the one asked for.
 
+    The back end is chosen in ``__new__``: a subclass with arguments of its own defines that, too.
+
     Thread rule: as for every asyncio loop, all methods belong to the thread that runs the loop, except
     `call_soon_threadsafe`. Others are refused with `RuntimeError` while the loop runs, in and out of
     debug mode.
@@ -109,6 +112,12 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         self._listeners: dict[int, Listener] = {}
         asyncio.SelectorEventLoop.__init__(self, _Selector(self))  # type: ignore[arg-type]
         self._transports = _Transports(self)
+        if backend not in ("auto", self.backend):
+            self.close()
+            raise ConfigError(
+                f"__init__ asks for the {backend} back end, but __new__ has made one with {self.backend}: "
+                f"{type(self).__name__} must define __new__ and give the back end there"
+            )
 
     def __repr__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""Owns the reference: each test in this folder also runs on asyncio's own loop, so none asks for more than asyncio does.
+"""Owns the reference: each test in this folder runs on asyncio's own loop too, so none asks for more than asyncio does.
 
 `backend` has one value more here, "asyncio". What only our loop promises asks for the fixture `ours`.
 """

@@ -249,8 +249,7 @@ def test_a_handle_tells_its_context(schedule: Schedule) -> None:
 def test_a_handle_is_asyncios(schedule: Schedule) -> None:
     handle = schedule(nothing)
     assert isinstance(handle, asyncio.Handle)
-    timed = schedule.__closure__ is not None and hasattr(handle, "when")
-    assert isinstance(handle, asyncio.TimerHandle) is timed
+    assert isinstance(handle, asyncio.TimerHandle) is hasattr(handle, "when")
     assert handle.cancelled() is False
     assert handle.cancel() is None  # type: ignore[func-returns-value]
     assert handle.cancelled() is True
@@ -271,7 +270,7 @@ def test_what_a_handle_shows(loop: AbstractEventLoop, schedule: Schedule) -> Non
     handle = schedule(nothing, 1, key := "word")
     arguments = re.escape(repr((1, key)))
     place = rf"nothing(\({arguments[1:-1]}\)|{arguments}|\(\)) at \S*test_scheduling\.py:\d+"
-    timed = r"Timer" if hasattr(handle, "when") else ""
+    timed = "Timer" if hasattr(handle, "when") else ""
     when = rf" when={handle.when()!r}" if hasattr(handle, "when") else ""
     assert re.fullmatch(rf"<{timed}Handle{re.escape(when)} {place}>", repr(handle))
     handle.cancel()

@@ -309,11 +309,9 @@ impl LoopCore {
                 Endpoint::Connection(connection) => connection.get().loop_closed(py, this),
             }
         }
-        drop(this.watches.clear(this));
+        this.watches.clear(this);
         drop(this.starved.take());
-        drop(this.ready.take());
-        let timers = this.reactor.timers.borrow_mut().drain();
-        drop(timers);
+        this.forget_callbacks();
         this.reactor.driver.close();
         Ok(())
     }
@@ -349,9 +347,8 @@ impl LoopCore {
     }
 
     fn __clear__(&self) {
-        drop(self.ready.take());
-        let timers = self.reactor.timers.borrow_mut().drain();
-        drop(timers);
+        self.watches.clear(self);
+        self.forget_callbacks();
         drop(self.endpoints.take());
         drop(self.stand_in.take());
     }
@@ -362,6 +359,13 @@ impl Ready {
         match self {
             Self::Ours(handle) => handle.traverse(visit),
             Self::Stock(handle) => visit.call(handle),
+        }
+    }
+
+    /// It will never run. A handle of the standard library's is the collector's to see through.
+    fn forget(self) {
+        if let Self::Ours(handle) = self {
+            handle.forget();
         }
     }
 
@@ -386,6 +390,13 @@ impl LoopCore {
             Err(stock) => Ready::Stock(stock),
         };
         self.ready.borrow_mut().push_back(item);
+    }
+
+    /// Drops everything that was to run.
+    fn forget_callbacks(&self) {
+        self.ready.take().into_iter().for_each(Ready::forget);
+        let timers = self.reactor.timers.borrow_mut().drain();
+        timers.into_iter().for_each(Ready::forget);
     }
 
     /// Refuses a closed loop and a thread that is not the loop's while it runs.

@@ -187,6 +187,13 @@ impl Handle {
         unsafe { cancel_object(self.0) };
     }
 
+    /// Forgets callback and arguments, for it will never run. Somebody may keep the handle, and the callback
+    /// that somebody: a cycle that the collector, which knows no handles, could not see.
+    pub fn forget(&self) {
+        // SAFETY: alive, and the GIL is held.
+        unsafe { release_object(self.0) };
+    }
+
     /// The deadline has left the heap.
     pub fn left_heap(&self) {
         // SAFETY: alive, and the GIL is held.
@@ -283,7 +290,8 @@ impl Handle {
         // another owner also keeps alive must not be counted as ours.
         unsafe {
             if ffi::Py_REFCNT(self.0.cast()) == 1 {
-                for field in [&(*self.0).callback, &(*self.0).arguments, &(*self.0).context] {
+                let object = &*self.0;
+                for field in [&object.callback, &object.arguments, &object.context, &object.owner] {
                     if !field.is_null() {
                         visit.call(&*ptr::from_ref(field).cast::<Py<PyAny>>())?;
                     }
@@ -309,6 +317,14 @@ unsafe fn cancel_object(object: *mut Object) {
             return;
         }
         (*object).flags |= CANCELLED;
+        release_object(object);
+    }
+}
+
+unsafe fn release_object(object: *mut Object) {
+    // SAFETY: the caller gives a live handle and holds the GIL; what is released may run any code, and
+    // finds the fields empty.
+    unsafe {
         let (callback, arguments) = ((*object).callback, (*object).arguments);
         (*object).callback = ptr::null_mut();
         (*object).arguments = ptr::null_mut();

@@ -220,13 +220,15 @@ impl Watches {
         }
     }
 
-    /// Ends everything; the handles are returned to be dropped outside of any borrow.
-    pub fn clear(&self, core: &LoopCore) -> impl Sized + use<> {
-        let table = self.table.take();
-        for watch in table.iter().flatten() {
+    /// Ends everything.
+    pub fn clear(&self, core: &LoopCore) {
+        // Taken out first: what a handle held may run code.
+        for watch in self.table.take().into_iter().flatten() {
             core.reactor.driver.detach(watch.token, Fate::Keep);
+            for handle in [watch.reader, watch.writer].into_iter().flatten() {
+                handle.forget();
+            }
         }
-        table
     }
 
     /// Shows the collector the handles.
