@@ -153,8 +153,9 @@ impl LoopCore {
     }
 
     #[setter(_debug)]
-    fn set_debug_flag(&self, value: bool) {
-        self.debug.set(value);
+    fn set_debug_flag(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.debug.set(value.is_truthy()?);
+        Ok(())
     }
 
     /// The callback runs in the loop's next turn. Any thread may call it.
