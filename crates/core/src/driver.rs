@@ -40,6 +40,14 @@ pub trait Sink {
         block();
     }
 
+    /// Memory to receive the next bytes of `token` into, if its owner wants them in a place of their
+    /// own: a large message is then copied once, by the kernel. Asked where the last receive brought
+    /// `hint` bytes, 32 KiB or more; what is given is used at once and comes back filled
+    /// ([`Completion::Filled`]), or was not needed and is nobody's business any more.
+    fn room(&mut self, _token: Token, _hint: usize) -> Option<&mut [u8]> {
+        None
+    }
+
     /// One operation of `token` completed. The token is attached, in this generation.
     fn complete(&mut self, token: Token, completion: Completion<'_>);
 }
@@ -148,6 +156,40 @@ fn send_front(fd: RawFd, queue: &SendQueue) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let count = queue.slices(&mut slices);
     sys::send_slices(fd, &slices[..count])
+}
+
+/// A receive from which on the next is offered room of the sink's own, bytes.
+const ROOMY: usize = 32 * 1024;
+
+/// One read of a stream whose last read brought `last` bytes.
+#[inline]
+fn read_into(
+    fd: RawFd,
+    (token, last): (Token, usize),
+    hot: &mut [u8],
+    sink: &mut dyn Sink,
+) -> Read {
+    if last >= ROOMY
+        && let Some(room) = sink.room(token, last)
+    {
+        return Read { result: sys::recv(fd, room), size: room.len(), roomy: true };
+    }
+    Read { result: sys::recv(fd, hot), size: hot.len(), roomy: false }
+}
+
+/// What a read brought.
+struct Read {
+    result: io::Result<usize>,
+    /// The most that it could have brought.
+    size: usize,
+    /// It lies in the sink's room.
+    roomy: bool,
+}
+
+impl Read {
+    fn completion<'a>(&self, count: usize, hot: &'a [u8]) -> Completion<'a> {
+        if self.roomy { Completion::Filled(count) } else { Completion::Received(&hot[..count]) }
+    }
 }
 
 /// What a closed driver says.

@@ -150,6 +150,8 @@ pub enum Completion<'a> {
     Accepted(io::Result<OwnedFd>),
     /// Bytes, lent for the length of the call. Never empty.
     Received(&'a [u8]),
+    /// So many bytes, at least one, lie at the front of the memory that the sink gave for them.
+    Filled(usize),
     /// The receive ended: `Ok` at the peer's FIN, else the socket's error, already taken from it.
     ReceiveEnded(io::Result<()>),
     /// A send that was pending made progress or failed. The queue comes back as it went in: the

@@ -72,6 +72,7 @@ contract! {
         pausing_with_the_end_behind
         large_messages_arrive_whole
         large_and_small_take_turns
+        large_messages_in_the_sinks_room
         urgent_data_does_not_stall_a_stream
         a_stream_that_another_driver_has
     }

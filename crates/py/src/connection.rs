@@ -28,51 +28,20 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::conn::{Conn, Flushed, Pressure};
-use wireway_core::frame::{Decoder, MAX_HEADER, Memory, Message};
+use wireway_core::frame::{Decoder, Framing, MAX_HEADER, Message};
 use wireway_core::op::{Completion, Token};
 use wireway_core::sys;
 
 use crate::errors::{leaves_the_loop, os_error, ours, type_name};
 use crate::event_loop::{Endpoint, LoopCore};
 use crate::interp::{self, Methods, give, none, unary};
-use crate::memory;
+use crate::memory::{self, NewBytes};
 use crate::server::ServerCore;
 use crate::step::{self, Stepped};
 use crate::transport::{KEEP_FROM, KeptBytes, with_bytes};
 
 /// Bytes received and not handled at which reading pauses.
 const BACKLOG: usize = 64 * 1024;
-
-/// A message that is gathered from several pieces: a `bytes` object from the start.
-struct PyMessage(Py<PyBytes>);
-
-impl Memory for PyMessage {
-    fn allocate(length: usize) -> Option<Self> {
-        // SAFETY: frames are decoded with the GIL held; the object is new, and nobody else sees it
-        // before it is filled.
-        unsafe {
-            let py = Python::assume_attached();
-            let size = ffi::Py_ssize_t::try_from(length).ok()?;
-            memory::expect_large(length);
-            let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
-            if object.is_null() {
-                ffi::PyErr_Clear();
-                return None;
-            }
-            Some(Self(Bound::from_owned_ptr(py, object).cast_into_unchecked().unbind()))
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the object is not shared until the message is whole, so writing to it is allowed
-        // (PyBytes_FromStringAndSize, "must be filled in"); the size is its own.
-        unsafe {
-            let object = self.0.as_ptr();
-            let start = ffi::PyBytes_AsString(object).cast::<u8>();
-            std::slice::from_raw_parts_mut(start, ffi::PyBytes_Size(object) as usize)
-        }
-    }
-}
 
 #[derive(Clone, Copy, Default)]
 struct Flags {
@@ -114,7 +83,7 @@ struct Rest {
 pub struct Connection {
     server: Py<ServerCore>,
     conn: RefCell<Conn>,
-    decoder: RefCell<Decoder<PyMessage>>,
+    decoder: RefCell<Decoder<NewBytes>>,
     backlog: RefCell<Rest>,
     flags: Cell<Flags>,
     token: Token,
@@ -254,6 +223,31 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether what comes next could be handled as it is: then it is received into its own object.
+    pub fn wants_room(&self) -> bool {
+        let server = self.server.get();
+        let flags = self.flags.get();
+        let free = !(flags.busy || flags.pressed || flags.working || flags.closing);
+        free && matches!(server.framing, Framing::Raw)
+            && server.with_handlers(|handlers| !handlers.batch).unwrap_or(false)
+    }
+
+    /// A message that came in room of its own.
+    pub fn received_whole(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        message: &Bound<'_, PyBytes>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let server = self.server.get();
+        let handler = server.with_handlers(|handlers| handlers.messages.clone_ref(py));
+        let Some(handler) = handler else { return Ok(()) };
+        server.count(1);
+        let arguments = [slf.as_ptr(), message.as_ptr()];
+        self.work(slf, core, |this| this.handle(slf, core, handler.as_ptr(), &arguments))
+    }
+
     /// Runs handlers: everything between the first message of a batch and the last.
     #[inline]
     fn work(
@@ -295,7 +289,7 @@ impl Connection {
             let next = self.decoder.borrow_mut().next(&server.framing, rest);
             let message = match next {
                 Ok(Some(Message::Lent(bytes))) => memory::bytes(py, bytes),
-                Ok(Some(Message::Whole(message))) => message.0.into_bound(py),
+                Ok(Some(Message::Whole(message))) => message.finish(py),
                 Ok(None) => break Ok(()),
                 Err(error) => break self.refuse(slf, core, &error),
             };
@@ -326,7 +320,7 @@ impl Connection {
         let refused = loop {
             match self.decoder.borrow_mut().next(&server.framing, rest) {
                 Ok(Some(Message::Lent(bytes))) => messages.append(memory::bytes(py, bytes))?,
-                Ok(Some(Message::Whole(message))) => messages.append(message.0)?,
+                Ok(Some(Message::Whole(message))) => messages.append(message.finish(py))?,
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }

@@ -2,15 +2,24 @@
 //!
 //! Knows who is behind each token and nothing of what they do.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use wireway_core::driver::Sink;
+use wireway_core::frame::Memory;
 use wireway_core::op::{Completion, Token};
 use wireway_core::{reactor, sys};
 
 use crate::event_loop::{Endpoint, LoopCore, Ready};
+use crate::memory::NewBytes;
 use crate::watch::Watches;
+
+/// What room is made for is rounded up to this many bytes.
+const ROOM_STEP: usize = 4096;
+/// The most room that is made for one receive, bytes.
+const LARGEST_ROOM: usize = 256 * 1024;
 
 /// One run of a loop.
 pub struct Host<'a, 'py> {
@@ -19,12 +28,14 @@ pub struct Host<'a, 'py> {
     pub error: Option<PyErr>,
     /// Whether the wait that comes may sleep, and so must let go of the GIL.
     sleeps: bool,
+    /// Where the driver receives into just now, instead of its own buffer.
+    room: Option<NewBytes>,
 }
 
 impl<'a, 'py> Host<'a, 'py> {
     /// A host for `core`.
     pub fn new(core: &'a Bound<'py, LoopCore>) -> Self {
-        Self { core, error: None, sleeps: true }
+        Self { core, error: None, sleeps: true, room: None }
     }
 
     /// Keeps the first error that must leave the loop.
@@ -63,6 +74,12 @@ impl<'a, 'py> Host<'a, 'py> {
         self.keep(result);
     }
 
+    /// What came into the room that was given.
+    fn filled(&mut self, count: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let room = self.room.take().ok_or_else(|| PyRuntimeError::new_err("no room was given"))?;
+        room.finish_short(self.core.py(), count)
+    }
+
     /// Runs a handle of the standard library's and, in debug mode, times it.
     fn run_stock(&self, handle: &Bound<'py, PyAny>) -> PyResult<()> {
         let py = self.core.py();
@@ -91,6 +108,21 @@ impl Sink for Host<'_, '_> {
         }
     }
 
+    fn room(&mut self, token: Token, hint: usize) -> Option<&mut [u8]> {
+        let wanted = match self.core.get().endpoints.borrow().get(token.index())? {
+            Endpoint::Connection(connection) => connection.get().wants_room(),
+            Endpoint::Transport(transport) => transport.get().wants_room(),
+            _ => false,
+        };
+        if !wanted {
+            return None;
+        }
+        // A little more than last time: a message of the same size is then seen to be all there is.
+        let length = (hint + 1).next_multiple_of(ROOM_STEP).min(LARGEST_ROOM);
+        let room = self.room.insert(NewBytes::allocate(length)?);
+        Some(room.bytes())
+    }
+
     #[inline]
     fn complete(&mut self, token: Token, completion: Completion<'_>) {
         let (core, py) = (self.core.get(), self.core.py());
@@ -106,10 +138,22 @@ impl Sink for Host<'_, '_> {
         let start = if core.debug.get() { sys::monotonic() } else { 0.0 };
         let result = match &endpoint {
             Endpoint::Connection(connection) => {
-                connection.bind(py).get().completed(connection.bind(py), self.core, completion)
+                let (this, slf) = (connection.get(), connection.bind(py));
+                match completion {
+                    Completion::Filled(count) => self
+                        .filled(count)
+                        .and_then(|data| this.received_whole(slf, self.core, &data)),
+                    other => this.completed(slf, self.core, other),
+                }
             }
             Endpoint::Transport(transport) => {
-                transport.get().completed(transport.bind(py), self.core, completion)
+                let (this, slf) = (transport.get(), transport.bind(py));
+                match completion {
+                    Completion::Filled(count) => {
+                        self.filled(count).and_then(|data| this.received_whole(slf, &data))
+                    }
+                    other => this.completed(slf, self.core, other),
+                }
             }
             Endpoint::Watch(fd) => {
                 if let Completion::Ready(interest) = completion {

@@ -1,10 +1,18 @@
 //! Bytes objects for what was received, and an allocator that keeps the memory of large ones.
 
 use std::hint::black_box;
+use std::os::raw::c_int;
 use std::sync::Once;
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use wireway_core::frame::Memory;
+
+unsafe extern "C" {
+    // Of the stable API (c-api/bytes), but PyO3 keeps it to itself.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> c_int;
+}
 
 /// From this length on a message counts as large, bytes: half of glibc's first trim threshold.
 const LARGE: usize = 64 * 1024;
@@ -31,5 +39,60 @@ pub fn expect_large(length: usize) {
     static ONCE: Once = Once::new();
     if length >= LARGE {
         ONCE.call_once(|| drop(black_box(Vec::<u8>::with_capacity(LARGEST_MAPPED))));
+    }
+}
+
+/// A `bytes` object that nobody else has seen yet, to be filled. Made and used with the GIL held.
+pub struct NewBytes(Py<PyBytes>);
+
+impl NewBytes {
+    /// All of it, as an object like any other.
+    pub fn finish(self, py: Python<'_>) -> Bound<'_, PyBytes> {
+        self.0.into_bound(py)
+    }
+
+    /// The first `length` bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// `MemoryError`: the interpreter has moved it, and had no memory for that.
+    pub fn finish_short(self, py: Python<'_>, length: usize) -> PyResult<Bound<'_, PyBytes>> {
+        let mut object = self.0.into_ptr();
+        // SAFETY: the object is a bytes object with one reference, ours, and no longer than before.
+        // On failure the reference is gone, and null is in its place.
+        unsafe {
+            if _PyBytes_Resize(&raw mut object, length as ffi::Py_ssize_t) < 0 {
+                return Err(PyErr::fetch(py));
+            }
+            Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+        }
+    }
+}
+
+impl Memory for NewBytes {
+    fn allocate(length: usize) -> Option<Self> {
+        expect_large(length);
+        // SAFETY: made with the GIL held; the object is new, and nobody else sees it before it is
+        // filled.
+        unsafe {
+            let py = Python::assume_attached();
+            let size = ffi::Py_ssize_t::try_from(length).ok()?;
+            let object = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size);
+            if object.is_null() {
+                ffi::PyErr_Clear();
+                return None;
+            }
+            Some(Self(Bound::from_owned_ptr(py, object).cast_into_unchecked().unbind()))
+        }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the object is not shared until it is finished, so writing to it is allowed
+        // (PyBytes_FromStringAndSize, "must be filled in"); the size is its own.
+        unsafe {
+            let object = self.0.as_ptr();
+            let start = ffi::PyBytes_AsString(object).cast::<u8>();
+            std::slice::from_raw_parts_mut(start, ffi::PyBytes_Size(object) as usize)
+        }
     }
 }

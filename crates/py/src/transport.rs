@@ -285,10 +285,20 @@ impl StreamTransport {
         if self.flags.get().buffered {
             return self.received_buffered(slf, data);
         }
+        self.received_whole(slf, &memory::bytes(py, data))
+    }
+
+    /// Whether what comes next goes to `data_received`: then it is received into its own object.
+    pub fn wants_room(&self) -> bool {
+        !self.flags.get().buffered
+    }
+
+    #[inline]
+    pub fn received_whole(&self, slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let py = slf.py();
         let Some(protocol) = self.protocol(py) else {
             return Ok(());
         };
-        let data = memory::bytes(py, data);
         let result = interp::inside(py, &self.context, || {
             let name = intern!(py, "data_received");
             interp::call_method_1(py, protocol.as_ptr(), name, data.as_ptr()).map(drop)

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::{
     Capabilities, Driver, Fate, HOT, READS, Sent, Sink, Waker, closed, is_transient_accept,
-    send_front,
+    read_into, send_front,
 };
 use crate::buffer::SendQueue;
 use crate::op::{Cancel, Completion, Interest, Op, Role, Token};
@@ -114,6 +114,8 @@ struct Slot {
     ready: Interest,
     /// A short read may be taken for "drained".
     conclusive: bool,
+    /// What the last receive brought, bytes.
+    last: u32,
     /// The errno of a connect that failed within its call, or 0.
     refused: i32,
     /// Stands in `again`.
@@ -174,6 +176,7 @@ impl<P: Poller> Inner<P> {
                 registered: Interest::NONE,
                 ready: Interest::NONE,
                 conclusive: true,
+                last: 0,
                 refused: 0,
                 listed: false,
                 attached: false,
@@ -193,6 +196,7 @@ impl<P: Poller> Inner<P> {
             registered: Interest::NONE,
             ready: Interest::NONE,
             conclusive: true,
+            last: 0,
             refused: 0,
             listed: false,
             attached: true,
@@ -319,14 +323,14 @@ impl<P: Poller> Readiness<P> {
     fn pump_receive(&self, token: Token, sink: &mut dyn Sink) {
         let mut hot = self.hot.take().unwrap_or_else(|| vec![0; HOT].into_boxed_slice());
         for _ in 0..READS {
-            let (fd, conclusive) = {
+            let (fd, conclusive, last) = {
                 let mut inner = self.inner.borrow_mut();
                 match inner.slot(token) {
                     Some(slot)
                         if slot.wanted & want::RECEIVE != 0
                             && slot.ready.intersects(Interest::READ) =>
                     {
-                        (slot.fd, slot.conclusive)
+                        (slot.fd, slot.conclusive, slot.last as usize)
                     }
                     _ => {
                         drop(inner);
@@ -335,22 +339,25 @@ impl<P: Poller> Readiness<P> {
                     }
                 }
             };
-            let result = sys::recv(fd, &mut hot);
-            let drained = match &result {
+            let read = read_into(fd, (token, last), &mut hot, sink);
+            let drained = match &read.result {
                 Ok(0) => true,
-                Ok(count) => conclusive && *count < hot.len(),
+                Ok(count) => conclusive && *count < read.size,
                 Err(_) => true,
             };
-            let ended = match &result {
+            let ended = match &read.result {
                 Ok(count) => *count == 0,
                 Err(error) => !sys::would_block(error),
             };
-            if drained || ended {
+            {
                 let mut inner = self.inner.borrow_mut();
                 if let Some(slot) = inner.slot(token) {
+                    if let Ok(count) = read.result {
+                        slot.last = count as u32;
+                    }
                     if ended {
                         slot.wanted &= !want::RECEIVE;
-                    } else {
+                    } else if drained {
                         slot.ready = slot.ready.without(Interest::READ);
                         slot.conclusive = true;
                     }
@@ -360,9 +367,9 @@ impl<P: Poller> Readiness<P> {
                     let _ = inner.sync(token);
                 }
             }
-            match result {
+            match read.result {
                 Ok(0) => sink.complete(token, Completion::ReceiveEnded(Ok(()))),
-                Ok(count) => sink.complete(token, Completion::Received(&hot[..count])),
+                Ok(count) => sink.complete(token, read.completion(count, &hot)),
                 Err(error) if sys::would_block(&error) => {}
                 Err(error) => sink.complete(token, Completion::ReceiveEnded(Err(error))),
             }

@@ -106,6 +106,7 @@ impl Sink for Log {
                 assert!(!bytes.is_empty(), "an empty piece");
                 Seen::Received(bytes.to_vec())
             }
+            Completion::Filled(count) => panic!("{count} bytes in room that nobody gave"),
             Completion::ReceiveEnded(result) => Seen::Ended(errno(result)),
             Completion::Connected(result) => Seen::Connected(errno(result)),
             Completion::Ready(interest) => {

@@ -5,7 +5,8 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use wireway_core::op::{Cancel, Completion, Op, Role};
+use wireway_core::driver::Sink;
+use wireway_core::op::{Cancel, Completion, Op, Role, Token};
 
 use crate::harness::{Case, Hook, QUIET, Seen, pair, pattern, same_bytes};
 use crate::system::{duplicate, send_urgent, small_buffers};
@@ -181,6 +182,65 @@ pub fn large_and_small_take_turns(case: &Case) {
     drop(peer);
     rig.until("the end", |log| matches!(log.events(token).last(), Some(Seen::Ended(_))));
     assert_eq!(rig.log.count(token), all.len() + 100_000);
+}
+
+/// Gives room for what it is asked for, and keeps what came, wherever it came.
+#[derive(Default)]
+struct Roomy {
+    room: Vec<u8>,
+    bytes: Vec<u8>,
+    filled: usize,
+    ended: bool,
+}
+
+impl Sink for Roomy {
+    fn room(&mut self, _token: Token, hint: usize) -> Option<&mut [u8]> {
+        assert!(hint >= 32 * 1024, "asked for {hint} bytes");
+        self.room = vec![0; hint + 1];
+        Some(&mut self.room)
+    }
+
+    fn complete(&mut self, _token: Token, completion: Completion<'_>) {
+        match completion {
+            Completion::Received(data) => self.bytes.extend_from_slice(data),
+            Completion::Filled(count) => {
+                self.bytes.extend_from_slice(&self.room[..count]);
+                self.filled += 1;
+            }
+            Completion::ReceiveEnded(result) => {
+                result.expect("no error");
+                self.ended = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Large messages may be received in memory of the sink's own.
+pub fn large_messages_in_the_sinks_room(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    rig.stream(&ours);
+    let data = pattern(4, 8 << 20);
+    let writer = thread::spawn({
+        let data = data.clone();
+        move || {
+            for (number, piece) in data.chunks(200_000).enumerate() {
+                peer.write_all(piece).expect("write");
+                if number % 4 == 0 {
+                    thread::yield_now();
+                }
+            }
+        }
+    });
+    let (mut sink, start) = (Roomy::default(), std::time::Instant::now());
+    while !sink.ended {
+        rig.driver.wait(Some(QUIET), &mut sink).expect("wait");
+        assert!(start.elapsed() < crate::harness::PATIENCE, "{} bytes came", sink.bytes.len());
+    }
+    writer.join().expect("writer");
+    same_bytes(&sink.bytes, &data);
+    assert!(sink.filled > 0, "no room was used");
 }
 
 /// `recv` stops at the urgent mark, short, with more behind it: a short read that proves nothing.

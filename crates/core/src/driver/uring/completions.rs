@@ -9,7 +9,7 @@ use io_uring::cqueue;
 use super::Uring;
 use super::requests::{Inner, kind};
 use super::ring::Entry;
-use crate::driver::{HOT, READS, Sink, is_transient_accept};
+use crate::driver::{HOT, READS, Sink, is_transient_accept, read_into};
 use crate::op::{Completion, Interest, Token};
 use crate::sys;
 
@@ -186,17 +186,22 @@ impl Uring {
             if slot.wanted & kind::RECEIVE == 0 || slot.stash.is_some() {
                 break;
             }
-            let result = sys::recv(slot.fd, &mut hot);
-            if let Ok(count) = result {
+            let (fd, last) = (slot.fd, slot.last as usize);
+            drop(inner);
+            let read = read_into(fd, (token, last), &mut hot, sink);
+            let Some(mut inner) = self.inner() else { break };
+            let Some(slot) = inner.slot(token) else { break };
+            if let Ok(count) = read.result {
+                slot.last = count as u32;
                 slot.lean = if count < LEAN { slot.lean + 1 } else { 0 };
                 slot.bulk = slot.lean < LEAN_READS;
             }
-            let end = match result {
+            let end = match read.result {
                 Ok(0) => Ok(()),
                 Ok(count) => {
                     drop(inner);
-                    sink.complete(token, Completion::Received(&hot[..count]));
-                    if count < hot.len() {
+                    sink.complete(token, read.completion(count, &hot));
+                    if count < read.size {
                         break;
                     }
                     continue;

@@ -67,6 +67,8 @@ pub struct Slot {
     pub polls: bool,
     /// Short reads in a row, while in bulk.
     pub lean: u8,
+    /// What the last read in bulk brought, bytes.
+    pub last: u32,
     pub watching: Interest,
     /// What the armed poll asks for.
     pub polled: Interest,
@@ -89,6 +91,7 @@ impl Slot {
             bulk: false,
             polls: false,
             lean: 0,
+            last: 0,
             watching: Interest::NONE,
             polled: Interest::NONE,
             stash: None,
