@@ -493,7 +493,8 @@ impl StreamTransport {
                 if self.empty_waiter.borrow().is_some() {
                     self.settle_waiter(slf.py())?;
                 }
-                if flags.closing && !flags.lost {
+                // Who was told to go on may have written more: TLS does, also when it is about to close.
+                if flags.closing && !self.flags.get().lost && self.conn.borrow().queued() == 0 {
                     return self.lose(slf, None);
                 }
                 return Ok(());
