@@ -27,8 +27,9 @@ pub const GROUP: u16 = 0;
 /// `IOU_PBUF_RING_INC`.
 const INCREMENTAL: u16 = 2;
 
-/// Number and size of buffers, incremental: 1 MiB in all, so that what is lent stays in the cache.
-const FEW: (u16, u32) = (16, 64 * 1024);
+/// Number and size of buffers, incremental: 256 KiB in all, so that what is lent stays in the cache. A turn
+/// of small messages fills a part of it; a stream of large ones does not use them for long.
+const FEW: (u16, u32) = (8, 32 * 1024);
 /// Number and size of plain buffers: 4 MiB in all.
 const MANY: (u16, u32) = (256, 16 * 1024);
 
