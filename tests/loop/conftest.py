@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ import wireway
 from wireway._native import BACKENDS
 
 REFERENCE = "asyncio"
+LIMIT = 60.0
+"""Seconds that a test with `loop` may take."""
 
 
 @pytest.fixture(params=(*BACKENDS, REFERENCE))
@@ -42,10 +45,18 @@ def loop_factory(backend: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def loop(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop that does not run yet and is closed after the test."""
+    """A loop that does not run yet and is closed after the test. A test that takes longer than `LIMIT` fails."""
     loop = loop_factory()
+    before = signal.signal(signal.SIGALRM, _stuck)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT)
     yield loop
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
     loop.close()
+
+
+def _stuck(_number: int, _frame: object) -> None:
+    raise TimeoutError(f"the loop ran for {LIMIT} seconds")
 
 
 @pytest.fixture

@@ -94,8 +94,7 @@ pub trait Driver {
     ///
     /// # Errors
     ///
-    /// `EINVAL` with a text that names the limit when the descriptor is too large for the back end;
-    /// `EPERM` for a kind of file that the back end can not watch.
+    /// `EINVAL` with a text that names the limit when the descriptor is too large for the back end.
     fn attach(&self, fd: RawFd, role: Role) -> io::Result<Token>;
 
     /// Ends every operation of `token` and forgets it. No completion of it is delivered afterwards;
@@ -103,12 +102,13 @@ pub trait Driver {
     fn detach(&self, token: Token, fate: Fate);
 
     /// Queues work. See [`Op`] for what each completes with. A second submission of an operation
-    /// that is in progress changes nothing.
+    /// that is in progress changes nothing; a `Watch` begins anew if the descriptor was closed and its number
+    /// is in use again.
     ///
     /// # Errors
     ///
-    /// `ENOENT` for a token that is not attached; what the kernel says to a `Watch`; the immediate
-    /// failure of a `Connect` comes as a completion.
+    /// `ENOENT` for a token that is not attached. To a `Watch`: `EBADF`, or `EPERM` for files and directories,
+    /// which no back end watches. The immediate failure of a `Connect` comes as a completion.
     fn submit(&self, token: Token, op: Op) -> io::Result<()>;
 
     /// Sends from the front of `queue`, which must not be empty. One send may be pending for each

@@ -449,12 +449,7 @@ pub(crate) fn select(
 
 /// Whether `fd` is a descriptor that is open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
-    check_open(fd).is_ok()
-}
-
-/// `EBADF` unless `fd` is a descriptor that is open.
-pub(crate) fn check_open(fd: RawFd) -> io::Result<()> {
-    fcntl(fd, libc::F_GETFD, 0).map(drop)
+    fcntl(fd, libc::F_GETFD, 0).is_ok()
 }
 
 /// `fcntl(2)` with a number for an argument.
@@ -511,7 +506,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Refuses regular files and directories with EPERM, as `epoll_ctl(2)` does.
+/// Refuses regular files and directories with EPERM and what is not open with EBADF, as `epoll_ctl(2)` does.
 pub(crate) fn check_pollable(fd: RawFd) -> io::Result<()> {
     // SAFETY: all-zero is a valid `stat`.
     let mut status: libc::stat = unsafe { MaybeUninit::zeroed().assume_init() };

@@ -103,10 +103,6 @@ impl Poller for Poll {
         }
     }
 
-    fn admits(&self, fd: RawFd) -> io::Result<()> {
-        sys::check_open(fd)
-    }
-
     fn add(
         &mut self,
         fd: RawFd,
@@ -126,7 +122,7 @@ impl Poller for Poll {
     fn modify(&mut self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         match self.place(token) {
             Some(place) => self.fds[place].events = bits(interest),
-            // Dropped when it was found closed; its owner will find out, or has opened it again.
+            // Dropped when it was found closed; its owner has opened it again.
             None => self.add(fd, token, interest, Trigger::Level)?,
         }
         Ok(())

@@ -64,8 +64,7 @@ pub trait Poller {
     /// See [`Driver::capabilities`].
     fn capabilities(&self) -> Capabilities;
 
-    /// Whether the back end can watch this descriptor at all. A poller whose `add` asks the kernel nothing
-    /// looks here whether the descriptor is open: `EBADF`.
+    /// Whether the back end can watch this descriptor at all.
     fn admits(&self, _fd: RawFd) -> io::Result<()> {
         Ok(())
     }
@@ -81,7 +80,8 @@ pub trait Poller {
         trigger: Trigger,
     ) -> io::Result<()>;
 
-    /// Changes what a level-triggered registration reports. `interest` is not empty.
+    /// Changes what a level-triggered registration reports. `interest` is not empty. A descriptor that was
+    /// closed and opened again meanwhile is begun with anew.
     fn modify(&mut self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()>;
 
     /// Ends watching. The descriptor may already be closed.
@@ -243,6 +243,19 @@ impl<P: Poller> Inner<P> {
             slot.registered = before;
         }
         result
+    }
+
+    /// Asked for once more, nothing changed. But the owner of a watched descriptor may have closed it without a
+    /// word, and the number be in use again: the poller is told again, too.
+    fn renew(&mut self, token: Token) -> io::Result<()> {
+        let Some(slot) = self.slot(token) else {
+            return Ok(());
+        };
+        let (fd, registered) = (slot.fd, slot.registered);
+        match &mut self.poller {
+            Some(poller) if !registered.is_empty() => poller.modify(fd, token, registered),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that `token` can make progress without a new report.
@@ -549,8 +562,13 @@ impl<P: Poller> Driver for Readiness<P> {
             Op::Cancel(Cancel::Receive) => slot.wanted &= !want::RECEIVE,
             Op::Cancel(Cancel::Connect) => slot.wanted &= !want::CONNECT,
             Op::Watch(interest) => {
+                if !P::EDGE && !interest.is_empty() {
+                    // What epoll(7) says by itself: EBADF, or EPERM for files and directories.
+                    sys::check_pollable(slot.fd)?;
+                }
                 let before = std::mem::replace(&mut slot.watching, interest);
-                let result = inner.sync(token);
+                let result =
+                    if before == interest { inner.renew(token) } else { inner.sync(token) };
                 if result.is_err()
                     && let Some(slot) = inner.slot(token)
                 {

@@ -87,7 +87,7 @@ impl Poller for Select {
 
     fn admits(&self, fd: RawFd) -> io::Result<()> {
         if (0..LIMIT).contains(&fd) {
-            return sys::check_open(fd);
+            return Ok(());
         }
         let text = format!(
             "descriptor {fd} is over the limit of select: it takes descriptors below {LIMIT} (FD_SETSIZE); \

@@ -313,6 +313,7 @@ impl Poller for Sigio {
         interest: Interest,
         trigger: Trigger,
     ) -> io::Result<()> {
+        sys::check_pollable(fd)?;
         let before = self.arm(fd)?;
         // On the list for ever, it would be reported writable at each turn: only for what it waits for, then.
         if before.is_none() && trigger == Trigger::Edge {
@@ -332,7 +333,10 @@ impl Poller for Sigio {
     }
 
     fn modify(&mut self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        let Some(entry) = self.entry(fd).filter(|entry| entry.token == token) else {
+        let signals = signals::enabled(fd)?;
+        // Else it was found closed, or another file has the number now, which does not signal yet.
+        let same = |entry: &&mut Entry| entry.token == token && (entry.before.is_none() || signals);
+        let Some(entry) = self.entry(fd).filter(same) else {
             return self.add(fd, token, interest, Trigger::Level);
         };
         entry.interest = interest;

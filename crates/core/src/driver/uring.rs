@@ -104,7 +104,7 @@ impl Uring {
             left: Vec::new(),
         };
         let wake = inner.insert(fd);
-        inner.watch(wake, Interest::READ);
+        inner.watch(wake, Interest::READ)?;
         Ok(Self {
             inner: RefCell::new(Some(Box::new(inner))),
             entries: Cell::new(Vec::new()),
@@ -130,11 +130,7 @@ impl Driver for Uring {
         }
     }
 
-    fn attach(&self, fd: RawFd, role: Role) -> io::Result<Token> {
-        if role == Role::Watched {
-            // A poll says that files and directories are always ready; like epoll, we refuse them.
-            sys::check_pollable(fd)?;
-        }
+    fn attach(&self, fd: RawFd, _role: Role) -> io::Result<Token> {
         Ok(self.inner().ok_or_else(closed)?.insert(fd))
     }
 
@@ -203,8 +199,7 @@ impl Driver for Uring {
                 slot.wanted |= kind::CONNECT;
             }
             Op::Watch(interest) => {
-                inner.watch(token, interest);
-                return Ok(());
+                return inner.watch(token, interest);
             }
         }
         if slot.wanted != slot.armed & !kind::SEND || slot.stash.is_some() {

@@ -161,16 +161,24 @@ impl Inner {
         }
     }
 
-    pub fn watch(&mut self, token: Token, interest: Interest) {
+    pub fn watch(&mut self, token: Token, interest: Interest) -> io::Result<()> {
         if let Some(slot) = self.slot(token) {
-            slot.watching = interest;
             if interest.is_empty() {
                 slot.wanted &= !kind::WATCH;
             } else {
+                // A poll says that files and directories are always ready; like epoll, we refuse them.
+                sys::check_pollable(slot.fd)?;
                 slot.wanted |= kind::WATCH;
             }
+            if interest == slot.watching {
+                // The owner may have closed it without a word, and the number be in use again: the armed poll
+                // holds on to the former file.
+                slot.polled = Interest::NONE;
+            }
+            slot.watching = interest;
             self.list(token);
         }
+        Ok(())
     }
 
     /// A completion without F_MORE: the request is over, and is made again if it is still wanted.
