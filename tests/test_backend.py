@@ -57,11 +57,17 @@ def test_an_environment_without_a_wish_leaves_it_to_auto(monkeypatch: pytest.Mon
 
 
 def test_auto_takes_the_first_that_the_kernel_allows_and_never_sigio(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose() == Choice(AUTO[0], "auto: measured best on Linux, see docs/decisions")
+    assert choose() == Choice(AUTO[0], "auto: the fastest that this kernel has")
     refuse(monkeypatch, AUTO[0])
     assert choose() == Choice(AUTO[1], f"auto: {AUTO[0]} is not allowed here (Operation not permitted)")
     refuse(monkeypatch, *AUTO)
     assert choose() == Choice("poll", f"auto: {AUTO[1]} is not allowed here (Operation not permitted)")
+
+
+def test_auto_leaves_an_old_io_uring_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_up_to_date", lambda name: name != "io_uring")
+    assert choose() == Choice("epoll", "auto: the io_uring of this kernel is too old to be the faster one")
+    assert choose("io_uring") == Choice("io_uring", "asked for")
 
 
 @pytest.mark.parametrize("name", ["kqueue", "", "EPOLL", "auto "])

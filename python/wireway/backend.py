@@ -9,12 +9,12 @@ import errno
 import os
 from typing import NamedTuple
 
-from wireway._native import BACKENDS, probe
+from wireway._native import BACKENDS, is_up_to_date, probe
 from wireway.errors import BackendUnavailableError, UnknownBackendError
 
 __all__ = ["AUTO", "Choice", "choose"]
 
-AUTO: tuple[str, ...] = ("epoll", "io_uring")
+AUTO: tuple[str, ...] = ("io_uring", "epoll")
 """What ``auto`` tries, best first. The order is measured: see docs/decisions."""
 
 
@@ -29,7 +29,7 @@ def choose(backend: str = "auto") -> Choice:
     """The back end for a new loop.
 
     :param backend: a name of `BACKENDS`, or ``"auto"``: then the environment variable
-        ``WIREWAY_BACKEND`` decides, and without it the first of `AUTO` that the kernel allows.
+        ``WIREWAY_BACKEND`` decides, and without it the first of `AUTO` that the kernel allows and is new enough for.
     :raises UnknownBackendError: there is no such back end.
     :raises BackendUnavailableError: the kernel does not allow the one asked for.
     """
@@ -41,9 +41,12 @@ def choose(backend: str = "auto") -> Choice:
     refused = ""
     for name in AUTO:
         error = probe(name)
-        if error is None:
-            return Choice(name, f"auto: {refused or 'measured best on Linux, see docs/decisions'}")
-        refused = f"{name} is not allowed here ({error.strerror})"
+        if error is not None:
+            refused = f"{name} is not allowed here ({error.strerror})"
+        elif not is_up_to_date(name):
+            refused = f"the {name} of this kernel is too old to be the faster one"
+        else:
+            return Choice(name, f"auto: {refused or 'the fastest that this kernel has'}")
     return Choice(_allowed("poll"), f"auto: {refused}")
 
 

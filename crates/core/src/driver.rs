@@ -286,6 +286,25 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Whether [`Backend::open`] would succeed, found out cheaply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::open`].
+    pub fn probe(self) -> io::Result<()> {
+        match self {
+            Self::IoUring => uring::probe().map(drop),
+            other => other.open().map(drop),
+        }
+    }
+
+    /// Whether the kernel is new enough for all that the back end can use.
+    pub fn is_up_to_date(self) -> bool {
+        self != Self::IoUring || uring::probe().unwrap_or(false)
+    }
+}
+
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -814,5 +814,13 @@ pub fn backend_names(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
 pub fn probe(backend: &str) -> PyResult<Option<PyErr>> {
     let backend = Backend::from_name(backend)
         .ok_or_else(|| PyValueError::new_err(format!("unknown back end {backend:?}")))?;
-    Ok(backend.open().err().map(|error| os_error(&error)))
+    Ok(backend.probe().err().map(|error| os_error(&error)))
+}
+
+/// Whether the kernel is new enough for all that a back end can use. False for one that it refuses.
+#[pyfunction]
+pub fn is_up_to_date(backend: &str) -> PyResult<bool> {
+    Backend::from_name(backend)
+        .map(Backend::is_up_to_date)
+        .ok_or_else(|| PyValueError::new_err(format!("unknown back end {backend:?}")))
 }

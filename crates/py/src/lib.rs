@@ -40,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;
+    module.add_function(wrap_pyfunction!(event_loop::is_up_to_date, module)?)?;
     module.add("BACKENDS", event_loop::backend_names(py)?)?;
     Ok(())
 }

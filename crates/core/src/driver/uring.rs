@@ -67,6 +67,17 @@ mod ring;
 /// A send of this many bytes is tried at once: see "Bulk".
 const BULK_SEND: usize = 16 * 1024;
 
+/// Whether the kernel gives a ring, and one with all that makes it fast: deferred task work (6.1) and
+/// incremental buffers (6.12). A small ring is made for that and dropped.
+///
+/// # Errors
+///
+/// As [`Uring::new`].
+pub fn probe() -> io::Result<bool> {
+    let ring = Ring::small()?;
+    Ok(ring.is_deferred() && Buffers::are_incremental(&ring.raw))
+}
+
 /// A driver over io_uring.
 pub struct Uring {
     /// None once closed.

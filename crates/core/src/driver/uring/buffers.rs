@@ -53,6 +53,18 @@ impl Buffers {
         Self::try_register(ring, FEW, INCREMENTAL).or_else(|_| Self::try_register(ring, MANY, 0))
     }
 
+    /// Whether the kernel has incremental ones. `ring` must not be used afterwards.
+    pub fn are_incremental(ring: &IoUring) -> bool {
+        Self::try_register(ring, (1, 4096), INCREMENTAL).is_ok_and(|mut buffers| {
+            // The ring may outlive this call by a moment.
+            let done = ring.submitter().unregister_buf_ring(GROUP);
+            if done.is_err() {
+                buffers.leak();
+            }
+            true
+        })
+    }
+
     fn try_register(ring: &IoUring, (count, size): (u16, u32), flags: u16) -> io::Result<Self> {
         // The entries first, page-aligned as the kernel wants them, then the buffers.
         let entries = usize::from(count) * size_of::<BufRingEntry>();

@@ -40,9 +40,27 @@ impl Ring {
     ///
     /// EPERM under seccomp or `kernel.io_uring_disabled`, ENOSYS before 5.1.
     pub fn new() -> io::Result<Self> {
+        Self::with(ENTRIES, COMPLETIONS)
+    }
+
+    /// One that is only to be looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::new`].
+    pub fn small() -> io::Result<Self> {
+        Self::with(2, 4)
+    }
+
+    /// Whether task work runs only when we enter.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+
+    fn with(entries: u32, completions: u32) -> io::Result<Self> {
         let build = |deferred: bool, cooperative: bool| {
             let mut builder = IoUring::builder();
-            builder.setup_clamp().setup_cqsize(COMPLETIONS).dontfork();
+            builder.setup_clamp().setup_cqsize(completions).dontfork();
             if deferred {
                 // Disabled until the thread that runs the loop is known: it becomes the one issuer.
                 builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
@@ -50,7 +68,7 @@ impl Ring {
             } else if cooperative {
                 builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
             }
-            builder.build(ENTRIES)
+            builder.build(entries)
         };
         let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
         let (raw, deferred) = match build(true, false) {
