@@ -280,6 +280,10 @@ def run(main: Coroutine[Any, Any, _T], *, backend: str = "auto", debug: bool | N
 
     :param backend: see `EventLoop`.
     :param debug: asyncio's debug mode; None asks the environment (PYTHONASYNCIODEBUG).
+    :raises RuntimeError: a loop runs already in this thread.
     """
+    # Before a loop is made: it could not be closed in the proper way.
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("wireway.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=partial(new_event_loop, backend)) as runner:
         return runner.run(main)
