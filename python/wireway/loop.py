@@ -16,7 +16,7 @@ from asyncio import base_events, events, sslproto
 from asyncio.log import logger
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from wireway._native import Listener, LoopCore, StreamTransport
 from wireway.backend import choose
@@ -99,8 +99,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
 
     backend_reason: str
     """Why this back end runs."""
+    _current_handle: asyncio.Handle | None
 
-    def __new__(cls, backend: str = "auto") -> EventLoop:
+    def __new__(cls, backend: str = "auto") -> Self:
         """Choose the back end and make the native half."""
         choice = choose(backend)
         loop = super().__new__(cls, choice.backend)
@@ -165,9 +166,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)  # type: ignore[attr-defined]
         base_events._set_nodelay(rawsock)  # type: ignore[attr-defined]
-        ssl_protocol: Any = sslproto.SSLProtocol(  # type: ignore[no-untyped-call]
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
+        factory: Any = sslproto.SSLProtocol
+        ssl_protocol = factory(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         StreamTransport(self, rawsock, ssl_protocol, extra=extra, server=server)
         return ssl_protocol._app_transport
 

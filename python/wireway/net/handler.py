@@ -18,7 +18,7 @@ class HandlerTask(asyncio.Task[Any]):
 
     def __init__(self, coro: HandlerCoroutine, *, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self._shell = coro
-        super().__init__(coro, loop=loop, context=context)  # type: ignore[arg-type]
+        super().__init__(coro, loop=loop, context=context)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """As `asyncio.Task.cancel`."""
