@@ -6,11 +6,11 @@ Names with an underscore belong to this package and to the standard library's lo
 
 import asyncio
 import socket
-from _typeshed import ReadableBuffer
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
 from typing import Any, Final, Self, TypeVarTuple, final
 
+from _typeshed import ReadableBuffer
 from typing_extensions import disjoint_base
 
 __all__ = [

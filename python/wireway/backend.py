@@ -60,7 +60,6 @@ def _allowed(name: str) -> str:
     text = f"the kernel refuses the {name} back end: {error.strerror}"
     if name == "io_uring" and error.errno in (errno.EPERM, errno.ENOSYS, errno.EACCES):
         text += (
-            ". Containers often forbid it (seccomp), and kernel.io_uring_disabled can;"
-            " use backend='auto' or 'epoll'"
+            ". Containers often forbid it (seccomp), and kernel.io_uring_disabled can; use backend='auto' or 'epoll'"
         )
     raise BackendUnavailableError(error.errno, text)

@@ -75,7 +75,7 @@ class Case:
         return self.cls(self.method)
 
 
-class TestPackageMissing(Exception):
+class TestPackageMissingError(Exception):
     """CPython's test package is absent; the text says how to get it."""
 
 
@@ -83,7 +83,7 @@ def collect() -> list[Case]:
     """Return every test of this interpreter's suite, mixins first, each name once.
 
     Raises:
-        TestPackageMissing: the interpreter has no `test.test_asyncio`.
+        TestPackageMissingError: the interpreter has no `test.test_asyncio`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -95,7 +95,7 @@ def _load(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"{PACKAGE}.{module}")
     except ModuleNotFoundError as error:
-        raise TestPackageMissing(NO_TEST_PACKAGE.format(error=error)) from error
+        raise TestPackageMissingError(NO_TEST_PACKAGE.format(error=error)) from error
 
 
 def _mixin_cases() -> Iterator[Case]:

@@ -138,7 +138,7 @@ def _child_main(case: Case, choice: LoopChoice, home: Path, timeout: float) -> N
     code = 1
     try:
         os.setpgid(0, 0)
-        os.mkdir(home / "work")
+        (home / "work").mkdir()
         os.chdir(home / "work")  # test.support.os_helper.TESTFN is relative to it
         output = os.open(home / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -153,9 +153,9 @@ def _child_main(case: Case, choice: LoopChoice, home: Path, timeout: float) -> N
         faulthandler.dump_traceback_later(max(1.0, timeout - 1.0), exit=False, file=2)
         status, detail = _run_case(case, choice)
         (home / "result.tmp").write_text(json.dumps({"status": status, "detail": detail}))
-        os.rename(home / "result.tmp", home / "result.json")
+        (home / "result.tmp").rename(home / "result.json")
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the child must not return to the parent's stack
         traceback.print_exc()
     finally:
         sys.stdout.flush()

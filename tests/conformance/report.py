@@ -25,7 +25,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Exception_:
+class Named:
     """A test that is known not to pass, where, and why."""
 
     test: str
@@ -41,19 +41,19 @@ class Exception_:
         )
 
 
-def load_exceptions(path: Path) -> list[Exception_]:
+def load_exceptions(path: Path) -> list[Named]:
     """Read the data file.
 
     Raises:
         ValueError: an entry has no reason, or a field this file does not know.
     """
-    entries: list[Exception_] = []
+    entries: list[Named] = []
     for raw in tomllib.loads(path.read_text()).get("exception", []):
         unknown = set(raw) - {"test", "reason", "python", "loops"}
         if unknown or not raw.get("test") or not raw.get("reason"):
             raise ValueError(f"{path}: an entry needs `test` and `reason`, may have `python`, `loops`: {raw}")
         lists = {key: tuple(raw[key]) for key in ("python", "loops") if key in raw}
-        entries.append(Exception_(raw["test"], raw["reason"], **lists))
+        entries.append(Named(raw["test"], raw["reason"], **lists))
     return entries
 
 
@@ -70,7 +70,7 @@ class Row:
     failed: list[Outcome] = field(default_factory=list)
     needless: list[Outcome] = field(default_factory=list)
 
-    def add(self, outcome: Outcome, exceptions: Iterable[Exception_]) -> None:
+    def add(self, outcome: Outcome, exceptions: Iterable[Named]) -> None:
         group = outcome.case.group
         excepted = any(entry.covers(outcome, self.version) for entry in exceptions)
         if outcome.status == "skipped":
@@ -92,7 +92,7 @@ class Row:
         return "| " + " | ".join([str(self.choice), self.version, *counts, *tail]) + " |"
 
 
-def write_table(path: Path, rows: Iterable[Row], exceptions: Iterable[Exception_]) -> None:
+def write_table(path: Path, rows: Iterable[Row], exceptions: Iterable[Named]) -> None:
     """Put the rows and the exceptions between the markers of `path`.
 
     Raises:
@@ -115,7 +115,7 @@ def _key(line: str) -> tuple[bool, str, int]:
     return (not name.startswith("wireway"), name, int(version.partition(".")[2]))
 
 
-def _named(exceptions: Iterable[Exception_]) -> list[str]:
+def _named(exceptions: Iterable[Named]) -> list[str]:
     lines = [
         f"- `{entry.test}` (Python {', '.join(entry.python) or 'all'}; {', '.join(entry.loops)}): {entry.reason}"
         for entry in exceptions

@@ -23,7 +23,7 @@ import loops  # noqa: E402
 
 loops.install()  # before any test module is imported
 
-from catalogue import Case, TestPackageMissing, collect  # noqa: E402
+from catalogue import Case, TestPackageMissingError, collect  # noqa: E402
 from isolate import Outcome, run_all  # noqa: E402
 from report import Row, load_exceptions, write_table  # noqa: E402
 
@@ -90,7 +90,8 @@ def summary(rows: list[Row]) -> int:
     for row in rows:
         print(
             f"{row.choice} on Python {row.version}: "
-            f"mixins {row.passed['mixins']}/{row.total['mixins']}, modules {row.passed['modules']}/{row.total['modules']}, "
+            f"mixins {row.passed['mixins']}/{row.total['mixins']}, "
+            f"modules {row.passed['modules']}/{row.total['modules']}, "
             f"{row.skipped} skipped by CPython, {len(row.excepted)} excepted, {len(row.failed)} failed"
         )
         for title, outcomes in (
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     try:
         cases = chosen(collect(), options.only)
-    except TestPackageMissing as error:
+    except TestPackageMissingError as error:
         print(error, file=sys.stderr)
         return 2
     if options.list:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from catalogue import Case
 from isolate import Outcome, run_all
 from loops import LoopChoice
-from report import BEGIN, END, Exception_, Row, load_exceptions, write_table
+from report import BEGIN, END, Named, Row, load_exceptions, write_table
 
 STOCK = LoopChoice("asyncio")
 OURS = LoopChoice("wireway", "epoll")
@@ -28,7 +28,7 @@ class Endings(unittest.TestCase):
     __test__ = False
 
     def passes(self) -> None:
-        assert not os.listdir(".")
+        assert not list(Path.cwd().iterdir())
         Path("left-behind").touch()
 
     def fails(self) -> None:
@@ -80,7 +80,7 @@ def test_a_hang_ends_at_its_deadline_with_a_stack() -> None:
 
 def test_an_exception_is_named_and_one_not_needed_is_told() -> None:
     row = Row(OURS, "3.11")
-    entries = [Exception_("endings.fails", "because", python=("3.11",)), Exception_("endings.passes", "was broken")]
+    entries = [Named("endings.fails", "because", python=("3.11",)), Named("endings.passes", "was broken")]
     for method, status in (("fails", "failed"), ("passes", "passed"), ("hangs", "timeout"), ("skips", "skipped")):
         row.add(Outcome(case(method), OURS, status, 0.0), entries)
     assert [o.case.method for o in row.excepted] == ["fails"]
@@ -90,7 +90,7 @@ def test_an_exception_is_named_and_one_not_needed_is_told() -> None:
 
 
 def test_an_exception_covers_its_versions_and_loops_only() -> None:
-    entry = Exception_("endings.*", "because", python=("3.11",), loops=("wireway sigio",))
+    entry = Named("endings.*", "because", python=("3.11",), loops=("wireway sigio",))
     outcome = Outcome(case("fails"), LoopChoice("wireway", "sigio"), "failed", 0.0)
     assert entry.covers(outcome, "3.11")
     assert not entry.covers(outcome, "3.12")
@@ -101,7 +101,7 @@ def test_the_table_keeps_the_rows_of_other_runs(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
     write_table(page, [Row(STOCK, "3.11"), Row(OURS, "3.13")], [])
-    write_table(page, [Row(OURS, "3.11")], [Exception_("endings.fails", "because")])
+    write_table(page, [Row(OURS, "3.11")], [Named("endings.fails", "because")])
     rows = [line.split("|")[1:3] for line in page.read_text().splitlines() if " of " in line]
     assert rows == [[" wireway epoll ", " 3.11 "], [" wireway epoll ", " 3.13 "], [" asyncio ", " 3.11 "]]
     assert "`endings.fails` (Python all; wireway*): because" in page.read_text()

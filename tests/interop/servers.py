@@ -1,14 +1,13 @@
 """Owns the real servers the tests talk to: finding each program, starting it on loopback, stopping it.
 
 A missing program or package skips the test and names the one command that installs it; with WIREWAY_INTEROP_STRICT=1 it
-fails instead. A server is ready when it says so in its own log: nothing here sleeps and tries again. The log is read to its
-end, ready or not: a server whose log nobody reads stops at the next line it wants to write.
+fails instead. A server is ready when it says so in its own log: nothing here sleeps and tries again. The log is read to
+its end, ready or not: a server whose log nobody reads stops at the next line it wants to write.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import importlib
 import os
 import pwd
@@ -26,7 +25,6 @@ import pytest
 
 INSTALL = "tests/interop/install.sh"
 REQUIREMENTS = "pip install -r tests/interop/requirements.txt"
-DEBIAN_POSTGRES = "/usr/lib/postgresql/*/bin"
 
 
 def need_package(name: str) -> Any:
@@ -186,7 +184,9 @@ class Postgres(Program):
     ready = "database system is ready to accept connections"
 
     def __init__(self, certificates: Path) -> None:
-        bins = sorted(glob.glob(DEBIAN_POSTGRES), key=lambda path: int(path.split("/")[4]), reverse=True)
+        bins = sorted(
+            map(str, Path("/usr/lib/postgresql").glob("*/bin")), key=lambda path: int(path.split("/")[4]), reverse=True
+        )
         self.program = need_program("postgres", *bins)
         self.initdb = need_program("initdb", *bins)
         super().__init__()

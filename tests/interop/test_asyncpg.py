@@ -1,4 +1,4 @@
-"""asyncpg against a real PostgreSQL: pools, COPY, cancellation, notifications, TLS upgrade with a client certificate."""
+"""asyncpg against a real PostgreSQL: pools, COPY, cancellation, notifications, TLS with a client certificate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""redis-py's asyncio client against a real Redis: pipelines, many clients, pub/sub, blocking calls, lost connections."""
+"""redis-py's asyncio client against a real Redis: pipelines, pub/sub, blocking calls, lost connections."""
 
 from __future__ import annotations
 

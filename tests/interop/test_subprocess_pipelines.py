@@ -1,4 +1,4 @@
-"""Subprocesses: pipelines with big data, many at a time, back pressure, kill, cancellation, and no child left behind."""
+"""Subprocesses: pipelines with big data, many at a time, back pressure, kill, cancellation, no child left."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_reader_that_stops_holds_the_writer_back(run: Run) -> None:
         process = await asyncio.create_subprocess_exec("cat", "/dev/zero", stdout=PIPE, limit=1 << 16)
         stream: Any = process.stdout
         await stream.readexactly(10 << 20)
-        while not stream._paused:  # each yield is a turn of the loop; the child fills the buffer
+        while not stream._paused:  # noqa: ASYNC110 - each yield is a turn of the loop; the child fills the buffer
             await asyncio.sleep(0)
         assert len(stream._buffer) <= 1 << 19
         await stream.readexactly(10 << 20)

@@ -1,4 +1,4 @@
-"""uvicorn, started by its own command with `--loop`, serving Starlette and WebSockets; the clients run on the loop too."""
+"""uvicorn, started by its own command with `--loop`, serving Starlette and WebSockets to clients on the loop."""
 
 from __future__ import annotations
 

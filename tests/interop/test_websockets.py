@@ -105,14 +105,18 @@ def test_a_slow_reader_holds_the_sender_back_and_loses_nothing(run: Run) -> None
     run(main())
 
 
+async def _receive_for_ever(socket: Any) -> None:
+    while True:
+        await socket.recv()
+
+
 def test_aborted_connections_end_their_handlers(run: Run) -> None:
     async def main() -> None:
         codes: asyncio.Queue[int] = asyncio.Queue()
 
         async def serve(socket: Any) -> None:
             with pytest.raises(exceptions.ConnectionClosedError):
-                while True:
-                    await socket.recv()
+                await _receive_for_ever(socket)
             await codes.put(socket.close_code)
 
         async with server.serve(serve, "127.0.0.1", 0) as listening:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from wireway.errors import AddressError, AddressInUseError
@@ -58,9 +58,7 @@ def listen(address: Address, backlog: int) -> list[socket.socket]:
     if address.scheme == "unix":
         return [_listen_unix(address.path, backlog)]
     try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise AddressError(f"host {address.host!r} is unknown: {error.strerror}") from error
     sockets: list[socket.socket] = []
@@ -124,7 +122,7 @@ def _listen_unix(path: str, backlog: int) -> socket.socket:
 def _remove_stale(path: str) -> None:
     """Remove a socket file that nobody listens on any more."""
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return
     except FileNotFoundError:
         return
@@ -132,7 +130,7 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
 
 
 def url_of(sock: socket.socket) -> str:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from wireway._native import Connection, Listener, ServerCore
 from wireway.errors import ConfigError, WirewayError
@@ -298,7 +298,7 @@ class Server:
             path = sock.getsockname() if sock.family == socket.AF_UNIX else None
             sock.close()
             if path:
-                _remove(path)
+                Path(path).unlink(missing_ok=True)
         self._listeners, self._sockets = [], []
 
     def _closed(self, connection: Connection, code: str, why: str, error: BaseException | None) -> None:
@@ -314,10 +314,3 @@ class Server:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
