@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import wireway
+from support.streams import KINDS
 from wireway._native import BACKENDS
 
 REFERENCE = "asyncio"
@@ -65,3 +66,9 @@ def reports(loop: asyncio.AbstractEventLoop) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _loop, context: seen.append(context))
     return seen
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of stream: TCP and Unix, connected and accepted."""
+    return str(request.param)

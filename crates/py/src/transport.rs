@@ -736,7 +736,7 @@ pub fn with_bytes<R>(data: &Bound<'_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> 
 /// asyncio's complaint about an argument that is not bytes-like.
 fn not_bytes(data: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!(
-        "data argument must be a bytes-like object, not {:?}",
+        "data argument must be a bytes-like object, not '{}'",
         type_name(data)
     ))
 }
