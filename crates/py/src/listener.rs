@@ -45,6 +45,8 @@ enum Taker {
 pub struct Listener {
     core: Py<LoopCore>,
     taker: RefCell<Option<Taker>>,
+    /// Each protocol is made, and called, in a copy of the context in which the listener was made.
+    context: Py<PyAny>,
     socket: RefCell<Option<Py<PyAny>>>,
     token: Cell<Option<Token>>,
     /// Has met the descriptor limit and said so.
@@ -92,6 +94,7 @@ impl Listener {
             Self {
                 core,
                 taker: RefCell::new(Some(taker)),
+                context: interp::copy_context(py)?,
                 socket: RefCell::new(Some(socket.unbind())),
                 token: Cell::new(Some(token)),
                 starved: Cell::new(false),
@@ -121,6 +124,7 @@ impl Listener {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
+        visit.call(&self.context)?;
         if let Ok(socket) = self.socket.try_borrow() {
             visit.call(&*socket)?;
         }
@@ -254,11 +258,14 @@ impl Listener {
                         return Err(error);
                     }
                 };
-                callback.call1(py, (socket,)).map(drop)
+                let context = interp::copy_of(py, &self.context)?;
+                interp::inside(py, &context, || callback.call1(py, (socket,)).map(drop))
             }
             Taker::Protocol { factory, server } => {
-                let protocol = interp::call(py, factory.as_ptr(), &[])?;
-                StreamTransport::accept(py, core, fd, protocol, server)
+                let context = interp::copy_of(py, &self.context)?;
+                let make = || interp::call(py, factory.as_ptr(), &[]);
+                let protocol = interp::inside(py, &context, make)?;
+                StreamTransport::accept(core, fd, protocol, server, context)
             }
         }
     }

@@ -107,28 +107,29 @@ unsafe impl Send for StreamTransport {}
 impl StreamTransport {
     /// The transport of an accepted connection: the protocol hears of it at once.
     pub fn accept(
-        py: Python<'_>,
         core: &Bound<'_, LoopCore>,
         fd: OwnedFd,
         protocol: Bound<'_, PyAny>,
         server: Option<Py<PyAny>>,
+        context: Py<PyAny>,
     ) -> PyResult<()> {
         let conn = Conn::new(&*core.get().reactor.driver, fd).map_err(|e| os_error(&e))?;
-        let transport = Self::make(py, core, conn, protocol, server, None, None)?;
-        let this = transport.get();
-        this.begin(&transport)
+        let transport = Self::make(core, conn, context, protocol, server, None, None)?;
+        let told = transport.get().introduce(&transport);
+        transport.get().start_reading();
+        told
     }
 
     fn make<'py>(
-        py: Python<'py>,
         core: &Bound<'py, LoopCore>,
         conn: Conn,
+        context: Py<PyAny>,
         protocol: Bound<'py, PyAny>,
         server: Option<Py<PyAny>>,
         socket: Option<Py<PyAny>>,
         extra: Option<Py<PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (token, fd) = (conn.token(), conn.fd());
+        let (py, token, fd) = (core.py(), conn.token(), conn.fd());
         let transport = Bound::new(
             py,
             Self {
@@ -137,7 +138,7 @@ impl StreamTransport {
                 flags: Cell::default(),
                 lost_writes: Cell::new(0),
                 token,
-                context: interp::copy_context(py)?,
+                context,
                 protocol: RefCell::new(None),
                 server: RefCell::new(None),
                 socket: RefCell::new(socket),
@@ -172,30 +173,25 @@ impl StreamTransport {
         Ok(())
     }
 
-    fn begin(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Tells the protocol of its transport. As with asyncio, one that fails is reported and the connection goes on.
+    fn introduce(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let core = self.core.bind(py);
-        let result = interp::inside(py, &self.context, || {
-            let Some(protocol) = self.protocol(py) else {
-                return Ok(());
-            };
-            let name = intern!(py, "connection_made");
+        let Some(protocol) = self.protocol(py) else {
+            return Ok(());
+        };
+        let name = intern!(py, "connection_made");
+        let told = interp::inside(py, &self.context, || {
             interp::call_method_1(py, protocol.as_ptr(), name, slf.as_ptr()).map(drop)
         });
-        if let Err(error) = result {
-            if leaves_the_loop(py, &error) {
-                return Err(error);
-            }
-            LoopCore::report(
-                core,
-                "Fatal error: protocol.connection_made() call failed.",
-                &error,
-                &[("transport", slf.as_any())],
-            )?;
-            return self.force_close(slf, Some(&error));
+        let Err(error) = told else { return Ok(()) };
+        if leaves_the_loop(py, &error) {
+            return Err(error);
         }
-        self.start_reading();
-        Ok(())
+        let callback = (protocol.getattr(name)?, (slf,));
+        let text = interp::format_callback(py)?.call1(callback)?;
+        let message = format!("Exception in callback {text}");
+        let more = [("transport", slf.as_any()), ("protocol", &protocol)];
+        LoopCore::report(self.core.bind(py), &message, &error, &more)
     }
 
     fn start_reading(&self) {
@@ -328,15 +324,24 @@ impl StreamTransport {
             let Some(protocol) = self.protocol(py) else {
                 return Ok(());
             };
-            let copied = interp::inside(py, &self.context, || {
+            let lent = interp::inside(py, &self.context, || {
                 let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
-                copy_into(&buffer, data)
+                match buffer.len()? {
+                    0 => Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer")),
+                    _ => Ok(buffer),
+                }
             });
-            let count = match copied {
-                Ok(count) => count,
+            let buffer = match lent {
+                Ok(buffer) => buffer,
                 Err(error) => {
                     let message = "Fatal error: protocol.get_buffer() call failed.";
                     return self.fatal(slf, &error, message);
+                }
+            };
+            let count = match copy_into(&buffer, data) {
+                Ok(count) => count,
+                Err(error) => {
+                    return self.fatal(slf, &error, "Fatal read error on socket transport");
                 }
             };
             data = &data[count..];
@@ -701,6 +706,7 @@ fn copy_into(buffer: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<usize> {
         std::ptr::copy_nonoverlapping(data.as_ptr(), view.buf.cast(), count);
         ffi::PyBuffer_Release(&raw mut view);
         if count == 0 {
+            // It has a length, but no bytes: an array of empty rows.
             return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
         }
         Ok(count)
@@ -761,7 +767,8 @@ impl StreamTransport {
         let driver = &*core.get().reactor.driver;
         let conn = Conn::borrowed(driver, fd).map_err(|error| os_error(&error))?;
         let extra = extra.map(Bound::unbind);
-        let transport = Self::make(py, core, conn, protocol, server, Some(socket.unbind()), extra)?;
+        let (context, socket) = (interp::copy_context(py)?, Some(socket.unbind()));
+        let transport = Self::make(core, conn, context, protocol, server, socket, extra)?;
         let call_soon = core.getattr(intern!(py, "call_soon"))?;
         call_soon.call1((transport.getattr(intern!(py, "_begin"))?,))?;
         if let Some(waiter) = waiter {
@@ -773,16 +780,11 @@ impl StreamTransport {
     /// First turn: `connection_made`, then reading.
     fn _begin(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        if let Some(protocol) = this.protocol(slf.py()) {
-            let name = intern!(slf.py(), "connection_made");
-            interp::inside(slf.py(), &this.context, || {
-                interp::call_method_1(slf.py(), protocol.as_ptr(), name, slf.as_ptr())
-            })?;
-        }
+        let told = this.introduce(slf);
         // Not yet reading: whoever awaits the connection is woken first, data comes after.
         let callback = slf.getattr(intern!(slf.py(), "_start_reading"))?;
         this.core.bind(slf.py()).call_method1(intern!(slf.py(), "call_soon"), (callback,))?;
-        Ok(())
+        told
     }
 
     /// Second turn: reading.
