@@ -12,9 +12,10 @@ use pyo3::types::PyString;
 pub fn os_error(error: &io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(errno) => PyOSError::new_err((errno, errno_text(errno))),
-        // SAFETY: errors are mapped with the GIL held.
         None => {
-            ours(unsafe { Python::assume_attached() }, "DescriptorLimitError", &error.to_string())
+            // SAFETY: errors are mapped with the GIL held.
+            let py = unsafe { Python::assume_attached() };
+            ours(py, "DescriptorLimitError", &error.to_string())
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::interp::{self, Methods, fast, give, nullary};
 use crate::listener::Listener;
 use crate::step::{self, StandIn};
 use crate::transport::StreamTransport;
-use crate::watch::Watches;
+use crate::watch::{ReaderAndWriter, Watches};
 
 /// Something that waits for its turn.
 pub enum Ready {
@@ -277,10 +277,7 @@ impl LoopCore {
     }
 
     /// `(reader, writer)` of a watched descriptor, or None if it has neither.
-    fn _watched(
-        slf: &Bound<'_, Self>,
-        fd: RawFd,
-    ) -> Option<(Option<Py<PyAny>>, Option<Py<PyAny>>)> {
+    fn _watched(slf: &Bound<'_, Self>, fd: RawFd) -> Option<ReaderAndWriter> {
         slf.get().watches.handles(slf.py(), fd)
     }
 

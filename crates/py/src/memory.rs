@@ -6,8 +6,12 @@ use std::sync::Once;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::type_object::PyTypeInfo;
 use pyo3::types::PyBytes;
+use wireway_core::buffer::Payload;
 use wireway_core::frame::Memory;
+
+use crate::interp;
 
 unsafe extern "C" {
     // Of the stable API (c-api/bytes), but PyO3 keeps it to itself.
@@ -94,5 +98,54 @@ impl Memory for NewBytes {
             let start = ffi::PyBytes_AsString(object).cast::<u8>();
             std::slice::from_raw_parts_mut(start, ffi::PyBytes_Size(object) as usize)
         }
+    }
+}
+
+/// `bytes` objects from this size on are kept by reference; smaller ones are copied, once.
+pub const KEEP_FROM: usize = 16 * 1024;
+
+/// A `bytes` object that waits to be sent.
+pub struct KeptBytes(Py<PyBytes>);
+
+// SAFETY: a bytes object never changes and never moves; the reference keeps it alive.
+unsafe impl Payload for KeptBytes {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: payloads are read with the GIL held or, by the kernel, through the pointer taken
+        // then; reading a bytes object needs no interpreter state.
+        self.0.as_bytes(unsafe { Python::assume_attached() })
+    }
+}
+
+impl KeptBytes {
+    /// Keeps `data` alive until it is sent.
+    pub fn boxed(data: &Bound<'_, PyBytes>) -> Box<Self> {
+        Box::new(Self(data.clone().unbind()))
+    }
+}
+
+/// Lends the content of any bytes-like object.
+pub fn with_bytes<R>(data: &Bound<'_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+    let py = data.py();
+    // SAFETY: all-zero is a valid empty Py_buffer; it is filled by the call and released below. The
+    // exporter keeps the memory in place until then.
+    unsafe {
+        let mut view: ffi::Py_buffer = std::mem::zeroed();
+        if ffi::PyObject_GetBuffer(data.as_ptr(), &raw mut view, ffi::PyBUF_SIMPLE) < 0 {
+            let error = interp::fetch(py);
+            if error.is_instance_of::<pyo3::exceptions::PyBufferError>(py) {
+                // Not contiguous: a copy is.
+                let copy = PyBytes::type_object(py).call1((data,))?.cast_into::<PyBytes>()?;
+                return Ok(body(copy.as_bytes()));
+            }
+            return Err(error);
+        }
+        let content = if view.len == 0 {
+            &[]
+        } else {
+            std::slice::from_raw_parts(view.buf.cast::<u8>(), view.len as usize)
+        };
+        let result = body(content);
+        ffi::PyBuffer_Release(&raw mut view);
+        Ok(result)
     }
 }

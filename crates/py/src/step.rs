@@ -168,7 +168,7 @@ pub fn step(
         Some(mut other) => {
             // Another server's, with another context: one of them will do with a new one.
             other.leave(core)?;
-            dismiss(core, other)?;
+            dismiss(core, &mut other)?;
             StandIn::make(core, base)?
         }
         None => StandIn::make(core, base)?,
@@ -232,7 +232,7 @@ pub fn leave(core: &Bound<'_, LoopCore>) -> PyResult<()> {
 }
 
 /// Completes a stand-in that is not needed any more, so that no pending Task is destroyed.
-fn dismiss(core: &Bound<'_, LoopCore>, mut stand_in: Box<StandIn>) -> PyResult<()> {
+fn dismiss(core: &Bound<'_, LoopCore>, stand_in: &mut StandIn) -> PyResult<()> {
     *stand_in.shell.get().outcome.borrow_mut() = Some(Ok(core.py().None()));
     stand_in.run_first(core)
 }
@@ -240,7 +240,7 @@ fn dismiss(core: &Bound<'_, LoopCore>, mut stand_in: Box<StandIn>) -> PyResult<(
 /// Completes the loop's stand-in before the loop is closed.
 pub fn retire(core: &Bound<'_, LoopCore>) -> PyResult<()> {
     let kept = core.get().stand_in.borrow_mut().take();
-    kept.map_or(Ok(()), |stand_in| dismiss(core, stand_in))
+    kept.map_or(Ok(()), |mut stand_in| dismiss(core, &mut stand_in))
 }
 
 /// The coroutine of a handler's Task: nothing at first, then the handler's own coroutine.

@@ -20,6 +20,9 @@ use crate::event_loop::{Endpoint, LoopCore, Ready};
 use crate::handle::Handle;
 use crate::interp;
 
+/// The handles of a watched descriptor.
+pub type ReaderAndWriter = (Option<Py<PyAny>>, Option<Py<PyAny>>);
+
 struct Watch {
     token: Token,
     duplicate: Option<OwnedFd>,
@@ -175,11 +178,7 @@ impl Watches {
     }
 
     /// The reader and writer of a descriptor.
-    pub fn handles(
-        &self,
-        py: Python<'_>,
-        fd: RawFd,
-    ) -> Option<(Option<Py<PyAny>>, Option<Py<PyAny>>)> {
+    pub fn handles(&self, py: Python<'_>, fd: RawFd) -> Option<ReaderAndWriter> {
         let table = self.table.borrow();
         let watch = table.get(usize::try_from(fd).ok()?)?.as_ref()?;
         let object = |handle: &Option<Handle>| {

@@ -1,0 +1,131 @@
+//! Every way to the end, and the reason that is given for it.
+
+use pyo3::prelude::*;
+
+use crate::errors::{leaves_the_loop, ours};
+use crate::event_loop::LoopCore;
+
+use super::{Connection, Farewell};
+
+impl Connection {
+    pub(super) fn closed_error(&self, py: Python<'_>) -> PyErr {
+        let why = self.farewell.borrow().as_ref().map_or_else(
+            || "the connection is closed".to_owned(),
+            |farewell| format!("the connection is closed: {}", farewell.why),
+        );
+        ours(py, "ConnectionClosedError", &why)
+    }
+
+    /// Ends the connection at once.
+    pub(super) fn end(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        code: &'static str,
+        why: String,
+        error: Option<PyErr>,
+    ) -> PyResult<()> {
+        if self.flags.get().closed {
+            return Ok(());
+        }
+        self.change(|flags| flags.closing = true);
+        self.keep_farewell(code, why, error);
+        if code == "frame-too-large" || code.starts_with("handler") {
+            // What was answered before still goes out, as far as the socket takes it at once.
+            let reactor = &core.get().reactor;
+            let _ = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        }
+        self.over(slf, core)
+    }
+
+    /// Ends the connection when what is queued was sent.
+    pub(super) fn begin_close(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        code: &'static str,
+        why: String,
+        error: Option<PyErr>,
+    ) -> PyResult<()> {
+        if self.flags.get().closing {
+            return Ok(());
+        }
+        self.change(|flags| flags.closing = true);
+        self.keep_farewell(code, why, error);
+        let reactor = &core.get().reactor;
+        let outcome = {
+            let mut conn = self.conn.borrow_mut();
+            conn.pause(&*reactor.driver);
+            conn.finish(&*reactor.driver, &reactor.pool)
+        };
+        self.flushed(slf, core, outcome)
+    }
+
+    pub(super) fn keep_farewell(&self, code: &'static str, why: String, error: Option<PyErr>) {
+        let mut farewell = self.farewell.borrow_mut();
+        if farewell.is_none() {
+            *farewell = Some(Box::new(Farewell { code, why, error }));
+        }
+    }
+
+    /// The end: the descriptor goes, waits end, the server is told.
+    pub(super) fn over(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        if self.flags.get().closed {
+            return Ok(());
+        }
+        self.change(|flags| flags.closed = true);
+        let server = self.server.get();
+        let (closed, wants) = server
+            .with_handlers(|handlers| (Some(handlers.closed.clone_ref(py)), handlers.wants_close))
+            .unwrap_or((None, false));
+        let ordinary = self.farewell.borrow().as_ref().is_none_or(|farewell| {
+            matches!(farewell.code, "peer-closed" | "closed" | "server-stopped" | "aborted")
+        });
+        let mut result = Ok(());
+        if let Some(closed) = closed
+            && (wants || !ordinary)
+        {
+            let told = {
+                let farewell = self.farewell.borrow();
+                farewell.as_ref().map(|farewell| {
+                    let error = farewell.error.as_ref().map(|error| error.value(py).clone());
+                    (farewell.code, farewell.why.clone(), error)
+                })
+            };
+            if let Some((code, why, error)) = told {
+                // The descriptor is still open: `peer` and `local` answer in `on_close`.
+                result = closed.call1(py, (slf, code, why, error)).map(drop);
+            }
+        }
+        self.release(core.get());
+        self.settle(py, Some(self.closed_error(py)))?;
+        server.closed(py)?;
+        match result {
+            Err(error) if !leaves_the_loop(py, &error) => {
+                LoopCore::report(core, "on_close failed", &error, &[("connection", slf.as_any())])
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn release(&self, core: &LoopCore) {
+        let fd = self.conn.borrow().fd();
+        self.conn.borrow_mut().detach(&*core.reactor.driver, &core.reactor.pool);
+        let endpoint = core.displace_stream(self.token, fd);
+        let backlog = self.backlog.take();
+        core.descriptor_freed();
+        drop((endpoint, backlog));
+    }
+
+    /// The loop is closed: the descriptor goes, nobody is told.
+    pub fn loop_closed(&self, _py: Python<'_>, core: &LoopCore) {
+        if !self.flags.get().closed {
+            self.change(|flags| {
+                flags.closing = true;
+                flags.closed = true;
+            });
+            self.release(core);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What goes: queueing, flushing, and who waits for room.
+
+use std::io;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use wireway_core::conn::{Flushed, Pressure};
+use wireway_core::frame::MAX_HEADER;
+use wireway_core::op::Token;
+
+use crate::errors::{os_error, type_name};
+use crate::event_loop::LoopCore;
+use crate::memory::{KEEP_FROM, KeptBytes, with_bytes};
+
+use super::Connection;
+
+impl Connection {
+    /// Queues one message and flushes if too much waits.
+    #[inline]
+    pub(super) fn queue(&self, slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let flags = self.flags.get();
+        if flags.closing {
+            return Err(self.closed_error(slf.py()));
+        }
+        let server = self.server.get();
+        let core = server.core(slf.py());
+        core.get().check_thread()?;
+        let pool = &core.get().reactor.pool;
+        let mut header = [0; MAX_HEADER];
+        let refused = |error: wireway_core::frame::FrameError| {
+            PyValueError::new_err(format!(
+                "message of {} bytes, the framing's limit is {} bytes",
+                error.length, error.limit
+            ))
+        };
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            let content = bytes.as_bytes();
+            let size = server.framing.header(content.len(), &mut header).map_err(refused)?;
+            let mut conn = self.conn.borrow_mut();
+            if content.len() < KEEP_FROM {
+                conn.write_pair(pool, &header[..size], content);
+            } else {
+                conn.write(pool, &header[..size]);
+                conn.keep(KeptBytes::boxed(bytes));
+            }
+        } else {
+            // SAFETY: a live object; the check reads its type.
+            if unsafe { ffi::PyObject_CheckBuffer(data.as_ptr()) } == 0 {
+                return Err(PyTypeError::new_err(format!(
+                    "a message is a bytes-like object, not {:?}",
+                    type_name(data)
+                )));
+            }
+            with_bytes(data, |content| {
+                let size = server.framing.header(content.len(), &mut header).map_err(refused)?;
+                self.conn.borrow_mut().write_pair(pool, &header[..size], content);
+                Ok::<_, PyErr>(())
+            })??;
+        }
+        if !flags.dirty {
+            self.change(|flags| flags.dirty = true);
+            core.get().reactor.mark_dirty(self.token);
+        }
+        if self.conn.borrow().over() { self.press(slf, core) } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(super) fn press(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        if self.flags.get().pressed {
+            return Ok(());
+        }
+        let reactor = &core.get().reactor;
+        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        self.flushed(slf, core, outcome)
+    }
+
+    /// The turn's flush.
+    #[inline]
+    pub fn flush(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        token: Token,
+    ) -> PyResult<()> {
+        if token != self.token {
+            return Ok(());
+        }
+        self.change(|flags| flags.dirty = false);
+        let reactor = &core.get().reactor;
+        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        self.flushed(slf, core, outcome)
+    }
+
+    #[inline]
+    pub(super) fn flushed(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        outcome: io::Result<Flushed>,
+    ) -> PyResult<()> {
+        match outcome {
+            Ok(Flushed::Empty) => {
+                if self.flags.get().closing {
+                    return self.over(slf, core);
+                }
+            }
+            Ok(Flushed::Again) => core.get().reactor.mark_later(self.token),
+            Ok(Flushed::Waiting) => {}
+            Err(error) => {
+                let error = os_error(&error);
+                let code = "peer-reset";
+                return self.end(slf, core, code, error.value(slf.py()).to_string(), Some(error));
+            }
+        }
+        let crossing = self.conn.borrow_mut().pressure();
+        match crossing {
+            None => Ok(()),
+            Some(Pressure::Rose) => {
+                self.change(|flags| flags.pressed = true);
+                Ok(())
+            }
+            Some(Pressure::Fell) => {
+                self.change(|flags| flags.pressed = false);
+                self.settle(slf.py(), None)?;
+                self.go_on(slf, core)
+            }
+        }
+    }
+
+    /// Ends the waits of `send` and `drain`.
+    pub(super) fn settle(&self, py: Python<'_>, error: Option<PyErr>) -> PyResult<()> {
+        for waiter in self.waiters.take() {
+            let waiter = waiter.bind(py);
+            if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+                continue;
+            }
+            match &error {
+                None => waiter.call_method1(intern!(py, "set_result"), (py.None(),))?,
+                Some(error) => {
+                    waiter.call_method1(intern!(py, "set_exception"), (error.value(py),))?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// A future that ends at the low watermark.
+    pub(super) fn wait<'py>(&self, core: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+        let waiter = core.call_method0(intern!(core.py(), "create_future"))?;
+        self.waiters.borrow_mut().push(waiter.clone().unbind());
+        Ok(waiter)
+    }
+}
