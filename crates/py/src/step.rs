@@ -28,21 +28,22 @@
 //!
 //! The one visible difference: `asyncio.all_tasks()` does not list a handler before it suspends.
 
-use std::cell::{Cell, RefCell};
-
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
-use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 use pyo3::{PyTraverseError, PyVisit};
-use std::ffi::c_int;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::event_loop::{LoopCore, Ready};
-use crate::interp::{self, ContextProbe, slot};
+use crate::interp::{self, ContextProbe};
+
+mod done;
+mod shell;
+
+pub use done::{done, register};
+use shell::Shell;
 
 /// What became of a handler's first step.
 pub enum Stepped {
@@ -241,186 +242,4 @@ fn dismiss(core: &Bound<'_, LoopCore>, stand_in: &mut StandIn) -> PyResult<()> {
 pub fn retire(core: &Bound<'_, LoopCore>) -> PyResult<()> {
     let kept = core.get().stand_in.borrow_mut().take();
     kept.map_or(Ok(()), |mut stand_in| dismiss(core, &mut stand_in))
-}
-
-/// The coroutine of a handler's Task: nothing at first, then the handler's own coroutine.
-#[pyclass(frozen, weakref, module = "wireway._native", name = "HandlerCoroutine")]
-#[derive(Default)]
-pub struct Shell {
-    inner: RefCell<Option<Py<PyAny>>>,
-    /// What the handler yielded in its first step and the Task has not seen.
-    yielded: RefCell<Option<Py<PyAny>>>,
-    /// How a handler ended that never suspended.
-    outcome: RefCell<Option<PyResult<Py<PyAny>>>>,
-    touched: Cell<bool>,
-}
-
-// SAFETY: as `LoopCore`.
-unsafe impl Sync for Shell {}
-// SAFETY: as `LoopCore`.
-unsafe impl Send for Shell {}
-
-impl Shell {
-    fn inner<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.inner.borrow().as_ref().map(|inner| inner.bind(py).clone()).ok_or_else(|| {
-            PyRuntimeError::new_err("this coroutine is driven by its server, not by the caller")
-        })
-    }
-}
-
-#[pymethods]
-impl Shell {
-    /// The Task was cancelled or observed during the first step.
-    fn touch(&self) {
-        self.touched.set(true);
-    }
-
-    /// As for any coroutine.
-    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let outcome = self.outcome.borrow_mut().take();
-        if let Some(outcome) = outcome {
-            return Err(match outcome {
-                Ok(value) => PyStopIteration::new_err((value,)),
-                Err(error) => error,
-            });
-        }
-        let yielded = self.yielded.borrow_mut().take();
-        if let Some(yielded) = yielded {
-            return Ok(yielded.into_bound(py));
-        }
-        self.inner(py)?.call_method1(intern!(py, "send"), (value,))
-    }
-
-    /// As for any coroutine.
-    #[pyo3(signature = (*args))]
-    fn throw<'py>(
-        &self,
-        py: Python<'py>,
-        args: &Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let yielded = self.yielded.borrow_mut().take();
-        if let Some(yielded) = yielded {
-            // Cancelled in its first step: cancel what it waits for, as a Task does when it sees the
-            // future; the handler is told when that future is done.
-            let yielded = yielded.into_bound(py);
-            yielded.call_method0(intern!(py, "cancel"))?;
-            return Ok(yielded);
-        }
-        let outcome = self.outcome.borrow_mut().take();
-        if outcome.is_some() {
-            let error = args.get_item(0)?;
-            let error = if error.is_callable() { error.call0()? } else { error };
-            return Err(PyErr::from_value(error));
-        }
-        self.inner(py)?.call_method1(intern!(py, "throw"), args)
-    }
-
-    /// As for any coroutine.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let inner = self.inner.borrow().as_ref().map(|inner| inner.clone_ref(py));
-        match inner {
-            Some(inner) => inner.call_method0(py, intern!(py, "close")).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.send(py, py.None().into_bound(py))
-    }
-
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        // cr_frame, cr_code, __qualname__, ...: what tools ask a coroutine for.
-        match self.inner(py) {
-            Ok(inner) => inner.getattr(name),
-            Err(_) => Err(pyo3::exceptions::PyAttributeError::new_err(name.to_owned())),
-        }
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for cell in [&self.inner, &self.yielded] {
-            if let Ok(object) = cell.try_borrow() {
-                visit.call(&*object)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn __clear__(&self) {
-        for cell in [&self.inner, &self.yielded] {
-            let object = cell.take();
-            drop(object);
-        }
-    }
-}
-
-// --- an awaitable that is done -------------------------------------------------------------------
-
-static DONE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-
-/// What `send` returns when there is nothing to wait for: one object, made once; awaiting it ends at
-/// once without a coroutine, a future or an exception.
-#[inline]
-pub fn done() -> *mut ffi::PyObject {
-    let object = DONE.load(Ordering::Relaxed);
-    // SAFETY: made in `register` and never released; the GIL is held by every caller.
-    unsafe { ffi::Py_INCREF(object) };
-    object
-}
-
-unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: a live object, borrowed from the interpreter.
-    unsafe { ffi::Py_INCREF(object) };
-    object
-}
-
-unsafe extern "C" fn exhausted(_: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // NULL without an exception is the end of an iterator, with the value None.
-    ptr::null_mut()
-}
-
-/// Adds the classes.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    module.add_class::<Shell>()?;
-    let mut slots = [
-        slot(ffi::Py_am_await, itself as *mut _),
-        slot(ffi::Py_tp_iter, itself as *mut _),
-        slot(ffi::Py_tp_iternext, exhausted as *mut _),
-        slot(
-            ffi::Py_tp_doc,
-            c_str!("An awaitable that is done: nothing had to be waited for.")
-                .as_ptr()
-                .cast_mut()
-                .cast(),
-        ),
-        slot(0, ptr::null_mut()),
-    ];
-    let mut spec = ffi::PyType_Spec {
-        name: c_str!("wireway._native.Done").as_ptr(),
-        basicsize: size_of::<ffi::PyObject>() as c_int,
-        itemsize: 0,
-        flags: (ffi::Py_TPFLAGS_DEFAULT
-            | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
-            | ffi::Py_TPFLAGS_IMMUTABLETYPE) as u32,
-        slots: slots.as_mut_ptr(),
-    };
-    // SAFETY: the slots live through the call; the one instance has no fields beyond the head, and
-    // holds the reference to its class that `PyObject_New` takes. It is kept for ever.
-    unsafe {
-        let class = Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec))?;
-        let object = ffi::PyObject_New::<ffi::PyObject>(class.as_ptr().cast());
-        if object.is_null() {
-            return Err(interp::fetch(py));
-        }
-        DONE.store(object, Ordering::Relaxed);
-        module.add("Done", class)
-    }
 }

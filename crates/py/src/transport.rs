@@ -24,7 +24,7 @@ use wireway_core::op::Token;
 
 use crate::errors::{leaves_the_loop, os_error};
 use crate::event_loop::{Endpoint, LoopCore};
-use crate::interp::{self};
+use crate::interp;
 
 mod ending;
 mod methods;

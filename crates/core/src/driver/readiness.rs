@@ -15,7 +15,7 @@
 //!
 //! # Nobody starves
 //!
-//! One connection gets at most [`READS`] reads or [`ACCEPTS`] accepts a turn. What is left is noted in
+//! One connection gets at most a few reads or accepts a turn. What is left is noted in
 //! `again` and is first in the next turn, which then does not sleep.
 
 use std::cell::{Cell, RefCell};
@@ -25,16 +25,15 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{
-    Capabilities, Driver, Fate, HOT, READS, Sent, Sink, Waker, closed, is_transient_accept,
-    read_into, send_front,
-};
+use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, closed, send_front};
 use crate::buffer::SendQueue;
-use crate::op::{Cancel, Completion, Interest, Op, Role, Token};
+use crate::op::{Cancel, Interest, Op, Role, Token};
 use crate::sys;
 
-/// Accepts of one listener in one turn.
-const ACCEPTS: usize = 64;
+mod pump;
+mod slots;
+
+use slots::{Inner, want};
 
 /// How a descriptor is to be watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,62 +90,6 @@ pub trait Poller {
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 }
 
-/// What a slot was asked to do.
-mod want {
-    pub const ACCEPT: u8 = 1;
-    pub const RECEIVE: u8 = 2;
-    pub const CONNECT: u8 = 4;
-}
-
-struct Slot {
-    generation: u32,
-    fd: RawFd,
-    role: Role,
-    /// Registered once, for everything: the poller is not told of changes.
-    edge: bool,
-    /// `want::*`, what is in progress.
-    wanted: u8,
-    /// What `Watch` asked for.
-    watching: Interest,
-    /// What the poller was told, level-triggered only.
-    registered: Interest,
-    /// Directions that may be tried: set by a report, cleared by EAGAIN or a short read.
-    ready: Interest,
-    /// A short read may be taken for "drained".
-    conclusive: bool,
-    /// What the last receive brought, bytes.
-    last: u32,
-    /// The errno of a connect that failed within its call, or 0.
-    refused: i32,
-    /// Stands in `again`.
-    listed: bool,
-    attached: bool,
-    /// A send that met a full socket buffer.
-    pending: Option<Box<SendQueue>>,
-}
-
-impl Slot {
-    fn interest(&self) -> Interest {
-        let mut interest = self.watching;
-        if self.wanted & (want::ACCEPT | want::RECEIVE) != 0 {
-            interest = interest.with(Interest::READ);
-        }
-        if self.wanted & want::CONNECT != 0 || self.pending.is_some() {
-            interest = interest.with(Interest::WRITE);
-        }
-        interest
-    }
-}
-
-struct Inner<P> {
-    /// None once closed; then there are no slots either.
-    poller: Option<P>,
-    event: Option<Arc<sys::Event>>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    again: VecDeque<Token>,
-}
-
 /// A driver over a poller.
 pub struct Readiness<P> {
     inner: RefCell<Inner<P>>,
@@ -155,118 +98,6 @@ pub struct Readiness<P> {
     capabilities: Capabilities,
     wake: Token,
     forks: u32,
-}
-
-impl<P: Poller> Inner<P> {
-    #[inline]
-    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(token.index())?;
-        (slot.attached && slot.generation == token.generation()).then_some(slot)
-    }
-
-    fn insert(&mut self, fd: RawFd, role: Role) -> Token {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                fd: -1,
-                role,
-                edge: false,
-                wanted: 0,
-                watching: Interest::NONE,
-                registered: Interest::NONE,
-                ready: Interest::NONE,
-                conclusive: true,
-                last: 0,
-                refused: 0,
-                listed: false,
-                attached: false,
-                pending: None,
-            });
-            (self.slots.len() - 1) as u32
-        });
-        let slot = &mut self.slots[index as usize];
-        let generation = slot.generation;
-        *slot = Slot {
-            generation,
-            fd,
-            role,
-            edge: false,
-            wanted: 0,
-            watching: Interest::NONE,
-            registered: Interest::NONE,
-            ready: Interest::NONE,
-            conclusive: true,
-            last: 0,
-            refused: 0,
-            listed: false,
-            attached: true,
-            pending: None,
-        };
-        Token::new(index, generation)
-    }
-
-    fn release(&mut self, token: Token) {
-        let slot = &mut self.slots[token.index()];
-        slot.attached = false;
-        slot.pending = None;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(token.index() as u32);
-    }
-
-    /// Tells a level-triggered poller what the slot now waits for.
-    fn sync(&mut self, token: Token) -> io::Result<()> {
-        let Some(slot) = self.slot(token) else {
-            return Ok(());
-        };
-        if P::EDGE && slot.edge {
-            return Ok(());
-        }
-        let (fd, before, after) = (slot.fd, slot.registered, slot.interest());
-        if before == after {
-            return Ok(());
-        }
-        slot.registered = after;
-        let Some(poller) = &mut self.poller else {
-            return Err(closed());
-        };
-        let result = if after.is_empty() {
-            poller.remove(fd, token);
-            Ok(())
-        } else if before.is_empty() {
-            poller.add(fd, token, after, Trigger::Level)
-        } else {
-            poller.modify(fd, token, after)
-        };
-        if result.is_err()
-            && let Some(slot) = self.slot(token)
-        {
-            slot.registered = before;
-        }
-        result
-    }
-
-    /// Asked for once more, nothing changed. But the owner of a watched descriptor may have closed it without a
-    /// word, and the number be in use again: the poller is told again, too.
-    fn renew(&mut self, token: Token) -> io::Result<()> {
-        let Some(slot) = self.slot(token) else {
-            return Ok(());
-        };
-        let (fd, registered) = (slot.fd, slot.registered);
-        match &mut self.poller {
-            Some(poller) if !registered.is_empty() => poller.modify(fd, token, registered),
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes that `token` can make progress without a new report.
-    fn list(&mut self, token: Token) {
-        if let Some(slot) = self.slot(token)
-            && !slot.listed
-        {
-            slot.listed = true;
-            self.again.push_back(token);
-        }
-    }
 }
 
 impl<P: Poller> Readiness<P> {
@@ -298,212 +129,6 @@ impl<P: Poller> Readiness<P> {
             wake,
             forks: sys::fork_generation(),
         })
-    }
-
-    /// Does what `token` may do now. Called after a report and for those in `again`.
-    fn pump(&self, token: Token, sink: &mut dyn Sink) {
-        let (role, watched) = {
-            let mut inner = self.inner.borrow_mut();
-            let Some(slot) = inner.slot(token) else {
-                return;
-            };
-            (slot.role, slot.ready.and(slot.watching))
-        };
-        match role {
-            Role::Stream => {
-                self.pump_connect(token, sink);
-                self.pump_send(token, sink);
-                self.pump_receive(token, sink);
-            }
-            Role::Listener => self.pump_accept(token, sink),
-            Role::Watched if token == self.wake => {
-                if let Some(event) = &self.inner.borrow().event {
-                    event.lower();
-                }
-            }
-            Role::Watched => {
-                if !watched.is_empty() {
-                    sink.complete(token, Completion::Ready(watched));
-                }
-                // Level-triggered: the poller says it again while it is so.
-                if let Some(slot) = self.inner.borrow_mut().slot(token) {
-                    slot.ready = Interest::NONE;
-                }
-            }
-        }
-    }
-
-    fn pump_receive(&self, token: Token, sink: &mut dyn Sink) {
-        let mut hot = self.hot.take().unwrap_or_else(|| vec![0; HOT].into_boxed_slice());
-        for _ in 0..READS {
-            let (fd, conclusive, last) = {
-                let mut inner = self.inner.borrow_mut();
-                match inner.slot(token) {
-                    Some(slot)
-                        if slot.wanted & want::RECEIVE != 0
-                            && slot.ready.intersects(Interest::READ) =>
-                    {
-                        (slot.fd, slot.conclusive, slot.last as usize)
-                    }
-                    _ => {
-                        drop(inner);
-                        self.hot.set(Some(hot));
-                        return;
-                    }
-                }
-            };
-            let read = read_into(fd, (token, last), &mut hot, sink);
-            let drained = match &read.result {
-                Ok(0) => true,
-                Ok(count) => conclusive && *count < read.size,
-                Err(_) => true,
-            };
-            let ended = match &read.result {
-                Ok(count) => *count == 0,
-                Err(error) => !sys::would_block(error),
-            };
-            {
-                let mut inner = self.inner.borrow_mut();
-                if let Some(slot) = inner.slot(token) {
-                    if let Ok(count) = read.result {
-                        slot.last = count as u32;
-                    }
-                    if ended {
-                        slot.wanted &= !want::RECEIVE;
-                    } else if drained {
-                        slot.ready = slot.ready.without(Interest::READ);
-                        slot.conclusive = true;
-                    }
-                }
-                if ended {
-                    // The interest only shrinks; no poller refuses that.
-                    let _ = inner.sync(token);
-                }
-            }
-            match read.result {
-                Ok(0) => sink.complete(token, Completion::ReceiveEnded(Ok(()))),
-                Ok(count) => sink.complete(token, read.completion(count, &hot)),
-                Err(error) if sys::would_block(&error) => {}
-                Err(error) => sink.complete(token, Completion::ReceiveEnded(Err(error))),
-            }
-            if drained || ended {
-                self.hot.set(Some(hot));
-                return;
-            }
-        }
-        self.hot.set(Some(hot));
-        self.inner.borrow_mut().list(token);
-    }
-
-    fn pump_accept(&self, token: Token, sink: &mut dyn Sink) {
-        for _ in 0..ACCEPTS {
-            let fd = {
-                let mut inner = self.inner.borrow_mut();
-                match inner.slot(token) {
-                    Some(slot)
-                        if slot.wanted & want::ACCEPT != 0
-                            && slot.ready.intersects(Interest::READ) =>
-                    {
-                        slot.fd
-                    }
-                    _ => return,
-                }
-            };
-            match sys::accept(fd) {
-                Ok(new) => sink.complete(token, Completion::Accepted(Ok(new))),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => {
-                        if let Some(slot) = self.inner.borrow_mut().slot(token) {
-                            slot.ready = slot.ready.without(Interest::READ);
-                        }
-                        return;
-                    }
-                    _ if is_transient_accept(&error) => {}
-                    // No descriptors, no memory, or not a listener. The listener stays ready: the
-                    // next `Accept` tries at once.
-                    _ => {
-                        let mut inner = self.inner.borrow_mut();
-                        if let Some(slot) = inner.slot(token) {
-                            slot.wanted &= !want::ACCEPT;
-                        }
-                        let _ = inner.sync(token);
-                        drop(inner);
-                        sink.complete(token, Completion::Accepted(Err(error)));
-                        return;
-                    }
-                },
-            }
-        }
-        self.inner.borrow_mut().list(token);
-    }
-
-    fn pump_connect(&self, token: Token, sink: &mut dyn Sink) {
-        let (fd, refused) = {
-            let mut inner = self.inner.borrow_mut();
-            match inner.slot(token) {
-                Some(slot)
-                    if slot.wanted & want::CONNECT != 0
-                        && slot.ready.intersects(Interest::WRITE) =>
-                {
-                    (slot.fd, slot.refused)
-                }
-                _ => return,
-            }
-        };
-        // epoll reports a socket that has not begun to connect as hung up, so readiness alone does
-        // not mean that it ended: connect(2) says to ask SO_ERROR, and a name proves success.
-        let result = match sys::take_error(fd) {
-            _ if refused != 0 => Err(io::Error::from_raw_os_error(refused)),
-            Ok(()) => match sys::peer_name(fd) {
-                Ok(_) => Ok(()),
-                Err(_) => {
-                    if let Some(slot) = self.inner.borrow_mut().slot(token) {
-                        slot.ready = slot.ready.without(Interest::WRITE);
-                    }
-                    return;
-                }
-            },
-            Err(error) => Err(error),
-        };
-        {
-            let mut inner = self.inner.borrow_mut();
-            if let Some(slot) = inner.slot(token) {
-                slot.wanted &= !want::CONNECT;
-            }
-            let _ = inner.sync(token);
-        }
-        sink.complete(token, Completion::Connected(result));
-    }
-
-    fn pump_send(&self, token: Token, sink: &mut dyn Sink) {
-        let (fd, queue) = {
-            let mut inner = self.inner.borrow_mut();
-            match inner.slot(token) {
-                Some(slot) if slot.ready.intersects(Interest::WRITE) => {
-                    let Some(queue) = slot.pending.take() else {
-                        return;
-                    };
-                    (slot.fd, queue)
-                }
-                _ => return,
-            }
-        };
-        let result = send_front(fd, &queue);
-        let mut inner = self.inner.borrow_mut();
-        let Some(slot) = inner.slot(token) else {
-            return;
-        };
-        match result {
-            Err(error) if sys::would_block(&error) => {
-                slot.ready = slot.ready.without(Interest::WRITE);
-                slot.pending = Some(queue);
-            }
-            result => {
-                let _ = inner.sync(token);
-                drop(inner);
-                sink.complete(token, Completion::Sent(*queue, result));
-            }
-        }
     }
 }
 

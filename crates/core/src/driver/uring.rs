@@ -56,13 +56,15 @@ use crate::buffer::SendQueue;
 use crate::op::{Cancel, Interest, Op, Role, Token};
 use crate::sys;
 use buffers::Buffers;
-use requests::{InFlight, Inner, kind, user_data};
+use requests::Inner;
 use ring::{Entry, Ring};
+use slot::{InFlight, kind, user_data};
 
 mod buffers;
 mod completions;
 mod requests;
 mod ring;
+mod slot;
 
 /// A send of this many bytes is tried at once: see "Bulk".
 const BULK_SEND: usize = 16 * 1024;

@@ -10,7 +10,7 @@ use wireway_core::op::Completion;
 
 use crate::errors::{leaves_the_loop, os_error, type_name};
 use crate::event_loop::LoopCore;
-use crate::interp::{self};
+use crate::interp;
 use crate::memory::{self};
 use crate::step::{self, Stepped};
 

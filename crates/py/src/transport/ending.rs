@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 
 use crate::errors::{is_os_error, leaves_the_loop};
 use crate::event_loop::LoopCore;
-use crate::interp::{self};
+use crate::interp;
 
 use super::StreamTransport;
 

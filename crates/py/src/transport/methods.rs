@@ -15,7 +15,7 @@ use wireway_core::conn::{Conn, HIGH};
 
 use crate::errors::os_error;
 use crate::event_loop::LoopCore;
-use crate::interp::{self};
+use crate::interp;
 
 use super::sending::not_bytes;
 use super::{Names, StreamTransport};

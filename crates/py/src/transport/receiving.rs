@@ -9,7 +9,7 @@ use wireway_core::op::Completion;
 
 use crate::errors::os_error;
 use crate::event_loop::LoopCore;
-use crate::interp::{self};
+use crate::interp;
 use crate::memory::{self};
 
 use super::StreamTransport;

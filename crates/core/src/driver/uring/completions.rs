@@ -7,8 +7,9 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use io_uring::cqueue;
 
 use super::Uring;
-use super::requests::{Inner, kind};
+use super::requests::Inner;
 use super::ring::Entry;
+use super::slot::kind;
 use crate::driver::{HOT, READS, Sink, is_transient_accept, read_into};
 use crate::op::{Completion, Interest, Token};
 use crate::sys;
