@@ -13,6 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+BUFFER = 64 * 1024
+"""Bytes of TCP's buffers, both ways. Left alone they grow, and no test would know how much is too much."""
+
 KINDS = ("tcp-connected", "tcp-accepted", "unix-connected", "unix-accepted")
 
 
@@ -130,12 +133,15 @@ async def stream(kind: str, protocol: Callable[[], Any] = Recorder, **options: A
         try:
             yield pair
         finally:
-            pair.transport.abort()
-            if isinstance(pair.protocol, Recorder):
-                await pair.protocol.lost
-            else:
-                await asyncio.sleep(0)
+            if not pair.protocol.lost.done():
+                pair.transport.abort()
+            await pair.protocol.lost
             pair.other.close()
+
+
+def _bound(sock: Any) -> None:
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
 
 
 async def _connected(family: str, path: Path, protocol: Callable[[], Any], options: dict[str, Any]) -> Stream:
@@ -144,12 +150,15 @@ async def _connected(family: str, path: Path, protocol: Callable[[], Any], optio
         listener.bind(("127.0.0.1", 0) if family == "tcp" else str(path))
         listener.listen()
         listener.setblocking(False)
+        _bound(listener)  # what it accepts inherits it
         accepting = loop.create_task(loop.sock_accept(listener))
         if family == "tcp":
             made = await loop.create_connection(protocol, *listener.getsockname(), **options)
         else:
             made = await loop.create_unix_connection(protocol, str(path), **options)
         other, _ = await accepting
+    if not made[0].is_closing():
+        _bound(made[0].get_extra_info("socket"))
     return Stream(*made, other)
 
 
@@ -170,12 +179,14 @@ async def _accepted(family: str, path: Path, protocol: Callable[[], Any], option
 
     if family == "tcp":
         server = await loop.create_server(factory, "127.0.0.1", 0, **options)
+        _bound(server.sockets[0])
         address: Any = server.sockets[0].getsockname()
     else:
         server = await loop.create_unix_server(factory, str(path), **options)
         address = str(path)
     other = socket.socket(socket.AF_INET if family == "tcp" else socket.AF_UNIX)
     other.setblocking(False)
+    _bound(other)
     await loop.sock_connect(other, address)
     transport, instance = await made
     server.close()

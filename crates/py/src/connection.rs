@@ -16,6 +16,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -157,6 +158,17 @@ impl Connection {
     }
 }
 
+/// An IP address as Python's `socket` module gives it.
+pub fn ip_name(py: Python<'_>, address: SocketAddr) -> PyResult<Bound<'_, PyAny>> {
+    let ip = address.ip().to_string();
+    Ok(match address {
+        SocketAddr::V4(v4) => (ip, v4.port()).into_pyobject(py)?.into_any(),
+        SocketAddr::V6(v6) => {
+            (ip, v6.port(), v6.flowinfo(), v6.scope_id()).into_pyobject(py)?.into_any()
+        }
+    })
+}
+
 /// The name of one end of a socket, as Python's `socket` module gives it.
 pub fn socket_name<'py>(
     py: Python<'py>,
@@ -167,14 +179,7 @@ pub fn socket_name<'py>(
         return Ok(None);
     };
     if let Some(address) = name.ip() {
-        let ip = address.ip().to_string();
-        return Ok(Some(match address {
-            std::net::SocketAddr::V4(v4) => (ip, v4.port()).into_pyobject(py)?.into_any(),
-            std::net::SocketAddr::V6(v6) => {
-                let scope = v6.scope_id();
-                (ip, v6.port(), v6.flowinfo(), scope).into_pyobject(py)?.into_any()
-            }
-        }));
+        return ip_name(py, address).map(Some);
     }
     // AF_UNIX: a path, an abstract name (bytes that begin with NUL), or nothing.
     let path = name.bytes().get(2..).unwrap_or_default();

@@ -280,7 +280,9 @@ impl LoopCore {
             match endpoint {
                 Endpoint::None | Endpoint::Watch(_) => {}
                 Endpoint::Listener(listener) => listener.get().close(py, this),
-                Endpoint::Transport(transport) => transport.get().loop_closed(this),
+                Endpoint::Transport(transport) => {
+                    StreamTransport::loop_closed(transport.bind(py), this);
+                }
                 Endpoint::Connection(connection) => connection.get().loop_closed(py, this),
             }
         }

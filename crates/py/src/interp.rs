@@ -285,6 +285,14 @@ imported!(register_task, "asyncio.tasks", "_register_task");
 imported!(unregister_task, "asyncio.tasks", "_unregister_task");
 imported!(cancelled_error, "asyncio.exceptions", "CancelledError");
 
+/// `warnings.warn(text, ResourceWarning, source=source)`.
+pub fn warn_resource(py: Python<'_>, text: &str, source: &Bound<'_, PyAny>) -> PyResult<()> {
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item("source", source)?;
+    let class = py.get_type::<pyo3::exceptions::PyResourceWarning>();
+    py.import("warnings")?.call_method("warn", (text, class), Some(&keywords)).map(drop)
+}
+
 /// A slot of a type specification.
 pub fn slot(id: i32, function: *mut c_void) -> ffi::PyType_Slot {
     ffi::PyType_Slot { slot: id, pfunc: function }

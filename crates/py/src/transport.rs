@@ -10,10 +10,11 @@
 //! ```text
 //!   transport.rs   what a transport is, how it is made     transport/receiving.rs   what came
 //!   transport/methods.rs   what Python sees                transport/sending.rs     what goes
-//!                                                          transport/ending.rs      every way to the end
+//!   transport/telling.rs   socket and names                transport/ending.rs      every way to the end
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 
 use pyo3::intern;
@@ -21,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use wireway_core::conn::Conn;
 use wireway_core::op::Token;
+use wireway_core::sys;
 
 use crate::errors::{leaves_the_loop, os_error};
 use crate::event_loop::{Endpoint, LoopCore};
@@ -30,6 +32,9 @@ mod ending;
 mod methods;
 mod receiving;
 mod sending;
+mod telling;
+
+use telling::Told;
 
 pub use sending::register;
 
@@ -53,11 +58,6 @@ struct Flags {
     lost: bool,
 }
 
-struct Names {
-    peer: Option<Py<PyAny>>,
-    local: Option<Py<PyAny>>,
-}
-
 /// asyncio's transport for TCP and Unix stream sockets, native.
 ///
 /// Every method belongs to the loop's thread.
@@ -77,7 +77,9 @@ pub struct StreamTransport {
     empty_waiter: RefCell<Option<Py<PyAny>>>,
     /// Bytes that arrived for a buffered protocol which paused in the middle of them.
     stash: RefCell<Vec<u8>>,
-    names: RefCell<Option<Box<Names>>>,
+    /// The peer's IP address, read at the beginning: the kernel forgets it when the peer resets the connection.
+    peer: Option<SocketAddr>,
+    told: RefCell<Option<Box<Told>>>,
 }
 
 // SAFETY: as `LoopCore`.
@@ -111,6 +113,7 @@ impl StreamTransport {
         extra: Option<Py<PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
         let (py, token, fd) = (core.py(), conn.token(), conn.fd());
+        let peer = sys::peer_name(fd).ok().and_then(|name| name.ip());
         let transport = Bound::new(
             py,
             Self {
@@ -126,7 +129,8 @@ impl StreamTransport {
                 extra,
                 empty_waiter: RefCell::new(None),
                 stash: RefCell::new(Vec::new()),
-                names: RefCell::new(None),
+                peer,
+                told: RefCell::new(None),
             },
         )?;
         let this = transport.get();
@@ -202,15 +206,6 @@ impl StreamTransport {
     /// The descriptor, -1 once closed.
     pub fn fd(&self) -> RawFd {
         self.conn.borrow().fd()
-    }
-
-    /// The loop is closed: the descriptor goes, nobody is told.
-    pub fn loop_closed(&self, core: &LoopCore) {
-        self.change(|flags| {
-            flags.closing = true;
-            flags.lost = true;
-        });
-        self.release(core);
     }
 
     /// Detaches and closes the descriptor, whoever owns it.

@@ -97,4 +97,18 @@ impl StreamTransport {
         let callback = slf.getattr(intern!(py, "_call_connection_lost"))?;
         core.call_method(intern!(py, "call_soon"), (callback, error), Some(&keywords)).map(drop)
     }
+
+    /// The loop is closed: the descriptor goes, and the protocol is not told. As asyncio does, warn.
+    pub fn loop_closed(slf: &Bound<'_, Self>, core: &LoopCore) {
+        let (this, py) = (slf.get(), slf.py());
+        let text = format!("unclosed transport {}", Self::__repr__(slf));
+        if let Err(error) = interp::warn_resource(py, &text, slf) {
+            error.write_unraisable(py, Some(slf));
+        }
+        this.change(|flags| {
+            flags.closing = true;
+            flags.lost = true;
+        });
+        this.release(core);
+    }
 }

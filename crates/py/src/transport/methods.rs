@@ -3,7 +3,7 @@
 //!
 //! Long because: it is one class, and PyO3 wants the methods of a class in one block.
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -17,63 +17,8 @@ use crate::errors::os_error;
 use crate::event_loop::LoopCore;
 use crate::interp;
 
+use super::StreamTransport;
 use super::sending::not_bytes;
-use super::{Names, StreamTransport};
-
-impl StreamTransport {
-    pub(super) fn python_socket<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if let Some(socket) = self.socket.borrow().as_ref() {
-            return Ok(Some(socket.bind(py).clone()));
-        }
-        // From here on the socket object owns the descriptor.
-        let Some(fd) = self.conn.borrow_mut().disown() else {
-            return Ok(None);
-        };
-        let raw = fd.into_raw_fd();
-        let arguments = PyDict::new(py);
-        arguments.set_item(intern!(py, "fileno"), raw)?;
-        match interp::python_socket(py)?.call((), Some(&arguments)) {
-            Ok(socket) => {
-                *self.socket.borrow_mut() = Some(socket.clone().unbind());
-                Ok(Some(socket))
-            }
-            Err(error) => {
-                // SAFETY: no socket object took the descriptor: it goes back to the connection's end.
-                drop(unsafe { OwnedFd::from_raw_fd(raw) });
-                Err(error)
-            }
-        }
-    }
-
-    pub(super) fn names<'py>(
-        &self,
-        py: Python<'py>,
-        peer: bool,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let cached = self.names.borrow().as_ref().and_then(|names| {
-            let place = if peer { &names.peer } else { &names.local };
-            place.as_ref().map(|name| name.bind(py).clone())
-        });
-        if cached.is_some() {
-            return Ok(cached);
-        }
-        let fd = self.fd();
-        if fd < 0 {
-            return Ok(None);
-        }
-        let Some(name) = crate::connection::socket_name(py, fd, peer)? else {
-            return Ok(None);
-        };
-        let mut names = self.names.borrow_mut();
-        let names = names.get_or_insert_with(|| Box::new(Names { peer: None, local: None }));
-        let place = if peer { &mut names.peer } else { &mut names.local };
-        *place = Some(name.clone().unbind());
-        Ok(Some(name))
-    }
-}
 
 #[pymethods]
 impl StreamTransport {
@@ -199,19 +144,21 @@ impl StreamTransport {
         if this.fd() < 0 {
             return Ok(());
         }
-        let protocol = this.protocol.borrow_mut().take();
+        let protocol = this.protocol(py);
         // Somebody still holds the transport: what it says of its ends must outlive the descriptor.
         if interp::references(slf.as_unbound()) > 3 {
-            let _ = this.names(py, true);
-            let _ = this.names(py, false);
+            let _ = this.peer_name(py);
+            let _ = this.local_name(py);
         }
         let result = match &protocol {
             Some(protocol) => {
-                protocol.bind(py).call_method1(intern!(py, "connection_lost"), (error,)).map(drop)
+                protocol.call_method1(intern!(py, "connection_lost"), (error,)).map(drop)
             }
             None => Ok(()),
         };
         this.release(core.get());
+        let former = this.protocol.borrow_mut().take();
+        drop(former);
         let waiter = this.empty_waiter.borrow_mut().take();
         if let Some(waiter) = waiter
             && !waiter.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
@@ -276,12 +223,9 @@ impl StreamTransport {
             return Ok(Some(value));
         }
         let known = match name.extract::<std::borrow::Cow<'_, str>>().as_deref() {
-            Ok("socket") => match self.python_socket(py)? {
-                Some(socket) => Some(interp::transport_socket(py)?.call1((socket,))?),
-                None => None,
-            },
-            Ok("peername") => self.names(py, true)?,
-            Ok("sockname") => self.names(py, false)?,
+            Ok("socket") => self.wrapped_socket(py)?,
+            Ok("peername") => self.peer_name(py)?,
+            Ok("sockname") => self.local_name(py)?,
             _ => None,
         };
         Ok(known.or(default))
@@ -411,7 +355,8 @@ impl StreamTransport {
 
     /// Bytes that wait to be sent.
     fn get_write_buffer_size(&self) -> usize {
-        self.conn.borrow().queued()
+        // What the driver still holds of a lost connection is nobody's any more.
+        if self.flags.get().lost { 0 } else { self.conn.borrow().queued() }
     }
 
     /// `(low, high)`, bytes.
@@ -438,7 +383,7 @@ impl StreamTransport {
         if this.conn.borrow().over() { this.relieve(slf) } else { Ok(()) }
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> String {
+    pub(super) fn __repr__(slf: &Bound<'_, Self>) -> String {
         let this = slf.get();
         let (flags, fd) = (this.flags.get(), this.fd());
         let mut words = vec!["StreamTransport".to_owned()];
@@ -451,7 +396,7 @@ impl StreamTransport {
             words.push(format!("fd={fd}"));
             let polling = flags.reading && !flags.paused && !flags.closing;
             words.push(format!("read={}", if polling { "polling" } else { "idle" }));
-            let size = this.conn.borrow().queued();
+            let size = this.get_write_buffer_size();
             let state = if size > 0 { "polling" } else { "idle" };
             words.push(format!("write=<{state}, bufsize={size}>"));
         }
