@@ -126,6 +126,7 @@ contract! {
         close_with_a_send_pending
         the_descriptor_is_left_as_it_was
         a_dropped_driver_leaves_nothing
+        a_number_that_another_driver_uses_now
         descriptors_over_the_limit_are_refused
     }
     watching {

@@ -1,6 +1,8 @@
 //! The sigio poller: the kernel sends a real-time signal for each change of a descriptor. For those who
 //! have neither epoll nor io_uring; never chosen on its own.
 //!
+//! Long because: the facts about the kernel stand beside the code that they explain.
+//!
 //! # Signals say where to look, poll says what is there
 //!
 //! Signals wait, blocked, in the queue of the loop's thread and are read from a signalfd, many at once. One
@@ -46,7 +48,8 @@
 //! `wait`, and each from another thread than the last, blocks the signals, makes its thread the owner of every
 //! file and looks at everything once. Each poller has its own real-time signal, for two in one thread would
 //! read each other's. A thread that a poller has left keeps the signals blocked: a late one would
-//! kill the process. A forked child owns nothing and is signalled nothing, but shares the open files: it
+//! kill the process; so does one left by a poller that lost sight of a file (closed without a word, while a
+//! duplicate of it lives on). A forked child owns nothing and is signalled nothing, but shares the open files: it
 //! must not turn `O_ASYNC` off. Programs that the loop's thread starts inherit its blocked signals (signal(7)).
 
 use std::cell::Cell;
@@ -126,6 +129,8 @@ pub struct Sigio {
     looked: Vec<libc::pollfd>,
     overflows: u32,
     forks: u32,
+    /// A file that nobody can find any more may still send our signal.
+    stray: bool,
 }
 
 impl Sigio {
@@ -140,6 +145,7 @@ impl Sigio {
         let signals = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         Ok(Self {
             number,
+            stray: false,
             descriptor,
             buffer: vec![Signal::empty(); SIGNALS].into_boxed_slice(),
             home: None,
@@ -196,9 +202,16 @@ impl Sigio {
         Ok(signals::enable(fd, true)?.then_some(before))
     }
 
-    /// Leaves the open file as it was found. It may be closed, or the number may be another's.
-    fn disarm(&self, fd: RawFd, before: Owner) {
-        if sys::fork_generation() == self.forks && signals::enabled(fd).unwrap_or(false) {
+    /// Leaves the open file as it was found. It may be closed, or the number may be another's, even
+    /// another loop's in another thread: only what sends our signal is ours.
+    fn disarm(&mut self, fd: RawFd, before: Owner) {
+        if sys::fork_generation() != self.forks {
+            return;
+        }
+        let ours = signals::enabled(fd).unwrap_or(false)
+            && signals::readiness_signal(fd).is_ok_and(|signal| signal == self.number.0);
+        self.stray |= !ours;
+        if ours {
             let _ = signals::enable(fd, false);
             let _ = signals::set_readiness_signal(fd, 0);
             let _ = signals::set_owner(fd, before);
@@ -268,7 +281,8 @@ impl Sigio {
             if revents & libc::POLLNVAL != 0 {
                 // Closed behind our back: said once, as in poll.rs.
                 self.overlook(place);
-                self.entries[fd as usize] = None;
+                self.stray |=
+                    self.entries[fd as usize].take().is_some_and(|entry| entry.before.is_some());
             } else if announced {
                 self.overlook(place);
             } else {
@@ -278,11 +292,16 @@ impl Sigio {
     }
 
     /// Unblocks what was blocked here. Ours must be gone from the queue before: what nobody handles, kills.
+    /// For the same reason everything stays blocked when a file may be left that still signals: one that
+    /// was closed behind our back while a duplicate of it lived.
     fn leave_home(&mut self) {
         let Some(home) = self.home.take_if(|home| home.thread == thread::current().id()) else {
             return;
         };
         while let Ok(1..) = self.take_signals() {}
+        if self.stray {
+            return;
+        }
         let (homes, before) = HOMES.get();
         HOMES.set((homes - 1, before));
         if homes == 1 && !before {
@@ -324,8 +343,11 @@ impl Poller for Sigio {
             self.entries.resize_with(index + 1, || None);
         }
         // Left behind by somebody who closed the descriptor without a word: it is taken over.
-        if let Some(Entry { place: place @ 1.., .. }) = self.entries[index] {
-            self.overlook(place);
+        if let Some(entry) = self.entries[index].take() {
+            self.stray |= entry.before.is_some();
+            if entry.place != 0 {
+                self.overlook(entry.place);
+            }
         }
         self.entries[index] = Some(Entry { token, interest, trigger, before, place: 0 });
         self.look(fd);

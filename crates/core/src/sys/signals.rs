@@ -10,6 +10,7 @@ use super::{check, check_size, fcntl, retry, would_block};
 
 // From the kernel's asm-generic/fcntl.h; the libc crate does not name them for glibc.
 const F_SETSIG: libc::c_int = 10;
+const F_GETSIG: libc::c_int = 11;
 const F_SETOWN_EX: libc::c_int = 15;
 const F_GETOWN_EX: libc::c_int = 16;
 const F_OWNER_TID: libc::c_int = 0;
@@ -46,6 +47,11 @@ pub(crate) fn set_owner(fd: RawFd, owner: Owner) -> io::Result<()> {
 /// `F_SETSIG`: which signal announces readiness; 0 for a plain SIGIO.
 pub(crate) fn set_readiness_signal(fd: RawFd, signal: libc::c_int) -> io::Result<()> {
     fcntl(fd, F_SETSIG, signal).map(drop)
+}
+
+/// `F_GETSIG`: which signal announces readiness; 0 for a plain SIGIO.
+pub(crate) fn readiness_signal(fd: RawFd) -> io::Result<libc::c_int> {
+    fcntl(fd, F_GETSIG, 0)
 }
 
 /// Whether `O_ASYNC` is on.

@@ -11,9 +11,10 @@ use wireway_core::buffer::{Pool, SendQueue};
 use wireway_core::driver::{Fate, Sent};
 use wireway_core::op::{Completion, Interest, Op, Role, Token};
 
-use crate::harness::{Case, Hook, PATIENCE, Rig, Seen, pair, pattern, same_bytes};
+use crate::harness::{Case, Hook, Number, PATIENCE, Rig, Seen, pair, pattern, same_bytes};
 use crate::system::{
-    duplicate, raise_descriptor_limit, small_buffers, socket_pair, status_flags, write,
+    close_number, duplicate, raise_descriptor_limit, small_buffers, socket_pair, status_flags,
+    write,
 };
 
 pub fn nothing_comes_after_detach(case: &Case) {
@@ -335,6 +336,31 @@ pub fn a_dropped_driver_leaves_nothing(case: &Case) {
     let mut rig = case.rig();
     let token = rig.stream(&ours);
     rig.until("data", |log| log.count(token) > 0);
+}
+
+/// A descriptor closed under one driver, its number used by another, in a program with two loops: the first,
+/// when it goes, takes nothing from the second.
+pub fn a_number_that_another_driver_uses_now(case: &Case) {
+    let (mut one, mut two) = (case.rig(), case.rig());
+    let ((first, _first_peer), (second, mut peer)) = (pair(), pair());
+    // Numbers that no other test takes, and that select admits.
+    let least = 800 + 10 * case.backend as i32;
+    let high = duplicate(&first, least).expect("dup");
+    let number = Number(high.as_raw_fd());
+    let stale = one.stream(&number);
+    one.turn(Some(Duration::ZERO));
+    std::mem::forget(high);
+    close_number(number.0);
+    let again = duplicate(&second, number.0).expect("dup");
+    assert_eq!(again.as_raw_fd(), number.0, "another test took the number");
+    let token = two.stream(&again);
+    two.turn(Some(Duration::ZERO));
+    one.keep_open(stale);
+    drop(one);
+    for round in 1..4 {
+        peer.write_all(b"data").expect("write");
+        two.until("data", |log| log.count(token) == 4 * round);
+    }
 }
 
 pub fn descriptors_over_the_limit_are_refused(case: &Case) {

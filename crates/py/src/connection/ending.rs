@@ -56,7 +56,12 @@ impl Connection {
         let outcome = {
             let mut conn = self.conn.borrow_mut();
             conn.pause(&*reactor.driver);
-            conn.finish(&*reactor.driver, &reactor.pool)
+            if self.flags.get().ended {
+                // The peer has said all: closing sends the FIN.
+                conn.flush(&*reactor.driver, &reactor.pool)
+            } else {
+                conn.finish(&*reactor.driver, &reactor.pool)
+            }
         };
         self.flushed(slf, core, outcome)
     }
