@@ -230,7 +230,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         listener = self._listeners.pop(sock.fileno(), None)
         if listener is not None:
             listener.close()
-        sock.close()
+        # Closes it and, since Python 3.13, removes the file of a Unix socket.
+        super()._stop_serving(sock)  # type: ignore[misc]
 
     # --- debug mode ---------------------------------------------------------------------------------
 
