@@ -11,7 +11,6 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,107 +257,6 @@ def test_a_server_that_is_closed_by_its_own_protocol(run: Run) -> None:
         await server.wait_closed()
         for client in clients:
             client.close()
-
-    run(main)
-
-
-# --- where it listens ---------------------------------------------------------------------------------------------
-
-
-def test_several_hosts(run: Run) -> None:
-    async def main() -> None:
-        server = await running().create_server(Recorder, ["127.0.0.1", "127.0.0.2"], 0)
-        assert sorted(sock.getsockname()[0] for sock in server.sockets) == ["127.0.0.1", "127.0.0.2"]
-        server.close()
-        await server.wait_closed()
-
-    run(main)
-
-
-def test_a_socket_that_is_given(run: Run) -> None:
-    async def main() -> None:
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        server = await running().create_server(Recorder, sock=listener)
-        client = await connect(server)
-        client.close()
-        server.close()
-        assert listener.fileno() == -1
-
-    run(main)
-
-
-def test_a_port_that_is_taken(run: Run) -> None:
-    async def main() -> None:
-        async with tcp_server() as (server, _):
-            _, port = server.sockets[0].getsockname()
-            with pytest.raises(OSError, match="error while attempting to bind on address") as caught:
-                await running().create_server(Recorder, "127.0.0.1", port)
-            assert caught.value.errno == errno.EADDRINUSE
-
-    run(main)
-
-
-def test_reuse_port(run: Run) -> None:
-    async def main() -> None:
-        async with tcp_server(reuse_port=True) as (first, _):
-            port = first.sockets[0].getsockname()[1]
-            second = await running().create_server(Recorder, "127.0.0.1", port, reuse_port=True)
-            second.close()
-            await second.wait_closed()
-
-    run(main)
-
-
-def test_a_unix_socket(run: Run, tmp_path: Path) -> None:
-    async def main() -> None:
-        path = tmp_path / "socket"
-        made: list[Recorder] = []
-
-        def factory() -> Recorder:
-            made.append(Recorder())
-            return made[-1]
-
-        server = await running().create_unix_server(factory, path)
-        transport, protocol = await running().create_unix_connection(Recorder, str(path))
-        transport.write(b"hello")
-        await accepted(made)
-        assert await made[0].receives(5) == b"hello"
-        assert made[0].transport.get_extra_info("sockname") == str(path)
-        assert made[0].transport.get_extra_info("peername") == ""
-        assert transport.get_extra_info("peername") == str(path)
-        transport.close()
-        await protocol.lost
-        await made[0].lost
-        server.close()
-        await server.wait_closed()
-        assert path.exists() is (sys.version_info < (3, 13))
-
-    run(main)
-
-
-@since_313
-def test_a_unix_socket_that_is_left_behind_on_purpose(run: Run, tmp_path: Path) -> None:
-    async def main() -> None:
-        path = tmp_path / "socket"
-        server = await running().create_unix_server(Recorder, path, cleanup_socket=False)
-        server.close()
-        await server.wait_closed()
-        assert path.exists()
-
-    run(main)
-
-
-def test_an_abstract_unix_socket(run: Run) -> None:
-    async def main() -> None:
-        name = f"\0wireway-test-{os.getpid()}"
-        server = await running().create_unix_server(Recorder, name)
-        transport, protocol = await running().create_unix_connection(Recorder, name)
-        assert transport.get_extra_info("peername") == name.encode()
-        transport.close()
-        await protocol.lost
-        server.close()
-        await server.wait_closed()
 
     run(main)
 
