@@ -48,6 +48,8 @@ def test_many_small_writes_over_many_turns(run: Run, kind: str) -> None:
     run(main)
 
 
+# asyncio keeps a view of it from Python 3.12 on, and sends what it has become.
+@pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("size", [10, 20_000, 200_000])
 @pytest.mark.parametrize(
     "make", [bytes, bytearray, lambda data: memoryview(bytearray(data))], ids=["bytes", "bytearray", "view"]
