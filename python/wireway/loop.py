@@ -70,6 +70,13 @@ class _Transports(weakref.WeakValueDictionary[int, Any]):
         transport = None if fd in self._lent else self._lookup(fd)
         return super().__getitem__(fd) if transport is None else transport
 
+    def get(self, fd: int, default: Any = None) -> Any:
+        """What Python 3.13 asks instead of `__getitem__`."""
+        try:
+            return self[fd]
+        except KeyError:
+            return default
+
     def __setitem__(self, fd: int, transport: Any) -> None:
         if fd in self._lent:
             self._lent.discard(fd)
@@ -125,6 +132,16 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
             f"<wireway.EventLoop backend={self.backend} running={self.is_running()} "
             f"closed={self.is_closed()} debug={self.get_debug()}>"
         )
+
+    def run_forever(self) -> None:
+        """Run until `stop` is called.
+
+        :raises RuntimeError: this loop, or another in this thread, runs already.
+        """
+        # Python 3.13.0 to 3.13.2 look too late, and end the run that is under way (gh-130145).
+        self._check_closed()  # type: ignore[attr-defined]
+        self._check_running()  # type: ignore[attr-defined]
+        super().run_forever()
 
     def close(self) -> None:
         """Close the loop and every descriptor that it owns. It must not be running."""

@@ -108,6 +108,7 @@ def test_what_a_loop_says_while_it_runs(loop: AbstractEventLoop) -> None:
     assert asyncio._get_running_loop() is None
 
 
+@pytest.mark.asyncio_fails("gh-130145, a refused run ends the running one", since=(3, 13), before=(3, 13, 3))
 def test_a_running_loop_does_not_run_again(loop: AbstractEventLoop) -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match=RUNNING):
@@ -121,6 +122,7 @@ def test_a_running_loop_does_not_run_again(loop: AbstractEventLoop) -> None:
     loop.run_until_complete(main())
 
 
+@pytest.mark.asyncio_fails("gh-130145, a refused run ends the running one", since=(3, 13), before=(3, 13, 3))
 def test_no_loop_runs_inside_another(loop: AbstractEventLoop, loop_factory: LoopFactory) -> None:
     async def main() -> None:
         inner = loop_factory()
