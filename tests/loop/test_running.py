@@ -256,6 +256,22 @@ def test_the_factory_of_tasks(loop: AbstractEventLoop) -> None:
         loop.set_task_factory(1)  # type: ignore[arg-type]
 
 
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="since Python 3.12")
+def test_eager_tasks(loop: AbstractEventLoop) -> None:
+    async def main() -> None:
+        assert loop.create_task(asyncio.sleep(0, "at once")).done() is False
+        task = loop.create_task(at_once())
+        assert (task.done(), task.result()) == (True, task)
+        assert asyncio.current_task() is not task
+        assert await asyncio.gather(answer(1), answer(2)) == [1, 2]
+
+    async def at_once() -> object:
+        return asyncio.current_task()
+
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    loop.run_until_complete(main())
+
+
 def test_a_future_belongs_to_its_loop(loop: AbstractEventLoop) -> None:
     future = loop.create_future()
     assert isinstance(future, asyncio.Future)

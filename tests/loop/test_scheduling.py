@@ -116,10 +116,13 @@ def test_a_deadline_in_the_past_is_due(loop: AbstractEventLoop, delay: float) ->
     loop.run_forever()
 
 
-def test_an_infinite_deadline_never_comes(loop: AbstractEventLoop) -> None:
-    handle = loop.call_later(float("inf"), nothing)
+@pytest.mark.parametrize("when", [float("inf"), 1e300, 1e18, 2.0**63, 1e10])
+def test_a_deadline_beyond_all_time_never_comes(loop: AbstractEventLoop, when: float) -> None:
+    handle = loop.call_at(when, nothing)
     turn(loop)
-    assert handle.when() == float("inf")
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert handle.when() == when
     handle.cancel()
 
 

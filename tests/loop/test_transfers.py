@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from support.streams import BufferedRecorder, Recorder, stream
+
 Run = Callable[..., Any]
 
 FAMILIES = pytest.mark.parametrize("family", ["tcp", "unix"])
@@ -166,6 +168,60 @@ def test_a_thousand_connections_one_after_another(run: Run, family: str, tmp_pat
         await server.wait_closed()
 
     ended: list[None] = []
+    run(main)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_lost_however_reading_is_paused_resumed_and_handed_over(run: Run, kind: str, seed: int) -> None:
+    """At random: pause and resume, at once or later, and another protocol, of either sort, in the midst."""
+    size = 300_000
+
+    async def main() -> None:
+        chance, expected = random.Random(seed), random.Random(seed).randbytes(size)
+        received = bytearray()
+
+        class Whims(BufferedRecorder):
+            def __init__(self) -> None:
+                super().__init__()
+                self.buffer = bytearray(chance.choice([1, 7, 100, 5000, 300_000]))
+
+            def data_received(self, data: bytes) -> None:
+                received.extend(data)
+                changed.set()
+                match chance.randrange(8):
+                    case 0:
+                        s.transport.pause_reading()
+                        s.transport.resume_reading()
+                    case 1:
+                        s.transport.pause_reading()
+                        asyncio.get_running_loop().call_soon(s.transport.resume_reading)
+                    case 2:
+                        s.transport.pause_reading()
+                        asyncio.get_running_loop().call_later(0.0001, s.transport.resume_reading)
+                    case 3:
+                        hand_over()
+                    case 4:
+                        s.transport.pause_reading()
+                        hand_over()
+                        asyncio.get_running_loop().call_soon(s.transport.resume_reading)
+
+        class Plain(Recorder):
+            data_received = Whims.data_received
+
+        def hand_over() -> None:
+            former, s.protocol = s.protocol, chance.choice([Whims, Plain])()
+            s.protocol.lost = former.lost
+            s.transport.set_protocol(s.protocol)
+
+        changed = asyncio.Event()
+        async with stream(kind, Whims) as s:
+            sending = asyncio.create_task(s.sends(expected))
+            while len(received) < size:
+                changed.clear()
+                await changed.wait()
+            await sending
+            assert received == expected
+
     run(main)
 
 
