@@ -109,8 +109,8 @@ impl<M: Memory> Decoder<M> {
     ///
     /// # Errors
     ///
-    /// [`FrameError`] for a frame over the limit, or for which there is no memory. The decoder must
-    /// not be used any more.
+    /// [`FrameError`] for a frame over the limit, or for which there is no memory. That is the end
+    /// of the stream: asked again with what is left of `data`, the decoder says the same.
     #[inline]
     pub fn next<'a>(
         &mut self,

@@ -16,7 +16,7 @@ impl Connection {
         ours(py, "ConnectionClosedError", &why)
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once; what is queued is lost.
     pub(super) fn end(
         &self,
         slf: &Bound<'_, Self>,
@@ -30,15 +30,10 @@ impl Connection {
         }
         self.change(|flags| flags.closing = true);
         self.keep_farewell(code, why, error);
-        if code == "frame-too-large" || code.starts_with("handler") {
-            // What was answered before still goes out, as far as the socket takes it at once.
-            let reactor = &core.get().reactor;
-            let _ = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
-        }
         self.over(slf, core)
     }
 
-    /// Ends the connection when what is queued was sent.
+    /// Ends the connection when what is queued was sent: what was answered before still goes out.
     pub(super) fn begin_close(
         &self,
         slf: &Bound<'_, Self>,

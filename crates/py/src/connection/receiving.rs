@@ -191,7 +191,8 @@ impl Connection {
             self.handle(slf, core, handler.as_ptr(), &arguments)?;
         }
         match refused {
-            Some(error) if !self.flags.get().closing => self.refuse(slf, core, &error),
+            // While the handler is suspended it still answers what came before: `go_on` asks again.
+            Some(error) if !self.flags.get().busy => self.refuse(slf, core, &error),
             _ => Ok(()),
         }
     }
@@ -202,7 +203,7 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
         error: &wireway_core::frame::FrameError,
     ) -> PyResult<()> {
-        self.end(slf, core, "frame-too-large", error.to_string(), None)
+        self.begin_close(slf, core, "frame-too-large", error.to_string(), None)
     }
 
     /// Calls a handler and, if it is asynchronous, steps it.
@@ -267,7 +268,8 @@ impl Connection {
         let cancelled = error.is_instance(py, interp::cancelled_error(py)?);
         let code = if cancelled { "handler-cancelled" } else { "handler-error" };
         let name = type_name(error.value(py).as_any());
-        self.end(slf, core, code, format!("{name}: {}", error.value(py)), Some(error))
+        let why = format!("{name}: {}", error.value(py));
+        self.begin_close(slf, core, code, why, Some(error))
     }
 
     /// Goes on with what waited, once nothing blocks any more.
@@ -277,7 +279,7 @@ impl Connection {
             return Ok(());
         }
         let mut rest = self.backlog.take();
-        if rest.start < rest.bytes.len() {
+        if rest.start < rest.bytes.len() || self.decoder.borrow().is_partial() {
             let mut left = &rest.bytes[rest.start..];
             let result = self.work(slf, core, |this| this.take_messages(slf, core, &mut left));
             rest.start = rest.bytes.len() - left.len();
@@ -314,7 +316,7 @@ impl Connection {
         }
         if self.decoder.borrow().is_partial() {
             let why = "the peer closed in the middle of a frame".to_owned();
-            return self.end(slf, core, "truncated-frame", why, None);
+            return self.begin_close(slf, core, "truncated-frame", why, None);
         }
         self.begin_close(slf, core, "peer-closed", "the peer closed".to_owned(), None)
     }
