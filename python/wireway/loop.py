@@ -70,10 +70,10 @@ class _Transports(weakref.WeakValueDictionary[int, Any]):
         transport = None if fd in self._lent else self._lookup(fd)
         return super().__getitem__(fd) if transport is None else transport
 
-    def get(self, fd: int, default: Any = None) -> Any:
+    def get(self, key: int, default: Any = None) -> Any:
         """What Python 3.13 asks instead of `__getitem__`."""
         try:
-            return self[fd]
+            return self[key]
         except KeyError:
             return default
 
