@@ -54,6 +54,8 @@ struct Flags {
     paused: bool,
     /// The peer sent FIN.
     ended: bool,
+    /// The server stops: the running handler was the last.
+    stopping: bool,
     /// No more messages are handled; what is queued is still sent.
     closing: bool,
     /// Over.
@@ -279,16 +281,16 @@ impl Connection {
         let core = this.server.get().core(slf.py());
         let flags = this.flags.get();
         if flags.busy || flags.pressed {
-            // Not one message more; what waits is dropped, and the end comes as if the peer's.
+            // Not one message more; what waits is dropped.
             this.conn.borrow().pause(&*core.get().reactor.driver);
             drop(this.backlog.take());
             this.change(|flags| {
-                flags.ended = true;
+                flags.stopping = true;
                 flags.paused = false;
             });
             return Ok(());
         }
-        this.begin_close(slf, core, "server-stopped", "the server stops".to_owned(), None)
+        this.server_stopped(slf, core)
     }
 
     /// A handler's Task ended.

@@ -26,6 +26,12 @@ pub fn ours(py: Python<'_>, class: &str, text: &str) -> PyErr {
     make().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// Whether it is that error of the tree in `wireway.errors`.
+pub fn is_ours(py: Python<'_>, error: &PyErr, class: &str) -> bool {
+    let class = py.import("wireway.errors").and_then(|module| module.getattr(class));
+    class.is_ok_and(|class| error.is_instance(py, &class))
+}
+
 /// What `os.strerror` says.
 fn errno_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();

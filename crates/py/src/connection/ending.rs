@@ -61,6 +61,15 @@ impl Connection {
         self.flushed(slf, core, outcome)
     }
 
+    /// Ends the connection because the server stops.
+    pub(super) fn server_stopped(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        self.begin_close(slf, core, "server-stopped", "the server stops".to_owned(), None)
+    }
+
     pub(super) fn keep_farewell(&self, code: &'static str, why: String, error: Option<PyErr>) {
         let mut farewell = self.farewell.borrow_mut();
         if farewell.is_none() {

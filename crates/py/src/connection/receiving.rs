@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyList};
 use wireway_core::frame::{Framing, Message};
 use wireway_core::op::Completion;
 
-use crate::errors::{leaves_the_loop, os_error, type_name};
+use crate::errors::{is_ours, leaves_the_loop, os_error, type_name};
 use crate::event_loop::LoopCore;
 use crate::interp;
 use crate::memory::{self};
@@ -61,7 +61,7 @@ impl Connection {
         data: &[u8],
     ) -> PyResult<()> {
         let flags = self.flags.get();
-        if flags.closing {
+        if flags.closing || flags.stopping {
             return Ok(());
         }
         if flags.busy || flags.pressed || flags.working {
@@ -266,6 +266,15 @@ impl Connection {
             return Err(error);
         }
         let cancelled = error.is_instance(py, interp::cancelled_error(py)?);
+        if self.flags.get().closing {
+            // The reason is given: nobody else would hear of it. That sending fails now is no news.
+            return if cancelled || is_ours(py, &error, "ConnectionClosedError") {
+                Ok(())
+            } else {
+                let text = "a handler failed after its connection was closed";
+                LoopCore::report(core, text, &error, &[("connection", slf.as_any())])
+            };
+        }
         let code = if cancelled { "handler-cancelled" } else { "handler-error" };
         let name = type_name(error.value(py).as_any());
         let why = format!("{name}: {}", error.value(py));
@@ -277,6 +286,9 @@ impl Connection {
         let flags = self.flags.get();
         if flags.busy || flags.pressed || flags.working || flags.closing {
             return Ok(());
+        }
+        if flags.stopping {
+            return self.server_stopped(slf, core);
         }
         let mut rest = self.backlog.take();
         if rest.start < rest.bytes.len() || self.decoder.borrow().is_partial() {
