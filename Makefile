@@ -40,8 +40,9 @@ check: .venv/.dev .venv/.native ## Lint, format, types, stub, docs, links, examp
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet --strict
 	$(bin)/python -m pytest -q tests/structure
 
-bench: .venv/.dev .venv/.native ## Measure against the peers and write benchmarks/report/ (ARGS= for its options)
+bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/report/ and the README's table (ARGS= for its options)
 	$(bin)/python benchmarks/run.py $(ARGS)
+	$(if $(ARGS),,$(bin)/python benchmarks/harness/readme.py benchmarks/report/report.json README.md)
 
 conformance: .venv/.dev .venv/.native ## CPython's own asyncio tests on each back end; writes the table in docs/reference
 	$(bin)/python tests/conformance/run.py --write $(ARGS)
