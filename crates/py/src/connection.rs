@@ -90,6 +90,8 @@ pub struct Connection {
     token: Token,
     number: u64,
     state: RefCell<Option<Py<PyAny>>>,
+    /// The Task of a suspended handler.
+    task: RefCell<Option<Py<PyAny>>>,
     /// Futures of `send` and `drain` that wait for the low watermark.
     waiters: RefCell<Vec<Py<PyAny>>>,
     farewell: RefCell<Option<Box<Farewell>>>,
@@ -128,6 +130,7 @@ impl Connection {
                 token,
                 number,
                 state: RefCell::new(None),
+                task: RefCell::default(),
                 waiters: RefCell::default(),
                 farewell: RefCell::default(),
             },
@@ -293,11 +296,24 @@ impl Connection {
         this.server_stopped(slf, core)
     }
 
+    /// The server stopped: ends at once, and a handler that still runs is cancelled.
+    fn _abort_and_cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let core = this.server.get().core(py);
+        let task = this.task.borrow().as_ref().map(|task| task.clone_ref(py));
+        this.end(slf, core, "aborted", "the server stopped".to_owned(), None)?;
+        match task {
+            Some(task) => task.call_method0(py, intern!(py, "cancel")).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// A handler's Task ended.
     fn _handler_done(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let (this, py) = (slf.get(), slf.py());
         let core = this.server.get().core(py);
         this.change(|flags| flags.busy = false);
+        drop(this.task.take());
         let error = if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
             Some(interp::cancelled_error(py)?.call0()?)
         } else {
@@ -325,6 +341,9 @@ impl Connection {
         if let Ok(state) = self.state.try_borrow() {
             visit.call(&*state)?;
         }
+        if let Ok(task) = self.task.try_borrow() {
+            visit.call(&*task)?;
+        }
         if let Ok(waiters) = self.waiters.try_borrow() {
             for waiter in waiters.iter() {
                 visit.call(waiter)?;
@@ -335,6 +354,7 @@ impl Connection {
 
     fn __clear__(&self) {
         drop(self.state.take());
+        drop(self.task.take());
         drop(self.waiters.take());
     }
 }

@@ -234,7 +234,8 @@ class Server:
     async def close(self) -> None:
         """Stop accepting, let running handlers and queued bytes finish, then close every connection.
 
-        What is not finished after `drain_timeout` seconds is aborted. Cancelling it aborts at once.
+        What is not finished after `drain_timeout` seconds is aborted, and its handler cancelled.
+        Cancelling `close` does that at once.
         """
         core, loop = self._core, self._loop
         if core is None or loop is None:
@@ -251,7 +252,7 @@ class Server:
             logger.warning("%d connections did not finish in %g s and are aborted", len(left), self._drain_timeout)
         finally:
             for connection in core.connections():
-                connection.abort("the server stopped")
+                connection._abort_and_cancel()
             self._core = None
 
     async def __aenter__(self) -> Server:

@@ -250,6 +250,7 @@ impl Connection {
                 self.change(|flags| flags.busy = true);
                 let done = slf.getattr(intern!(slf.py(), "_handler_done"))?;
                 task.call_method1(slf.py(), intern!(slf.py(), "add_done_callback"), (done,))?;
+                *self.task.borrow_mut() = Some(task);
                 Ok(())
             }
         }
