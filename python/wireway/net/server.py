@@ -103,6 +103,7 @@ class Server:
         self._core: ServerCore | None = None
         self._loop: EventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._drained: asyncio.Future[None] | None = None
 
     # --- handlers -----------------------------------------------------------------------------------
 
@@ -196,6 +197,7 @@ class Server:
         sockets = listen(self._address, self._backlog)
         self._loop = loop
         self._stop = asyncio.Event()
+        self._drained = None
         self._core = ServerCore(
             loop,
             self._framing._native(),
@@ -216,7 +218,7 @@ class Server:
             raise
 
     async def serve(self) -> None:
-        """Start if need be, and serve until `stop` is called or this coroutine is cancelled; then drain."""
+        """Start if need be, and serve until `stop` or `close` is called or this coroutine is cancelled; drain."""
         if self._core is None:
             await self.start()
         stop = self._stop
@@ -240,20 +242,24 @@ class Server:
         core, loop = self._core, self._loop
         if core is None or loop is None:
             return
+        self.stop()
         self._stop_listening()
-        drained = loop.create_future()
         try:
-            for connection in core.connections():
-                connection._drain_and_close()
-            core.when_drained(partial(_settle, drained))
-            await asyncio.wait_for(drained, self._drain_timeout)
+            if self._drained is None:
+                self._drained = loop.create_future()
+                for connection in core.connections():
+                    connection._drain_and_close()
+                core.when_drained(partial(_settle, self._drained))
+            # Shielded: several may wait for it.
+            await asyncio.wait_for(asyncio.shield(self._drained), self._drain_timeout)
         except TimeoutError:
             left = core.connections()
             logger.warning("%d connections did not finish in %g s and are aborted", len(left), self._drain_timeout)
         finally:
             for connection in core.connections():
                 connection._abort_and_cancel()
-            self._core = None
+            if self._core is core:
+                self._core = None
 
     async def __aenter__(self) -> Server:
         await self.start()
