@@ -78,11 +78,12 @@ class Ends:
 
 @asynccontextmanager
 async def connected(server: Server, *, buffer: int | None = None) -> AsyncIterator[Peer]:
-    """A peer of a running server; `buffer` is the size of its receive buffer, before the kernel doubles it."""
+    """A peer of a running server; `buffer` is the size of both its buffers, before the kernel doubles it."""
     where = urlsplit(server.addresses[0])
     with socket.socket(socket.AF_UNIX if where.scheme == "unix" else socket.AF_INET) as sock:
         if buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         peer = Peer(sock)
         target = where.path if where.scheme == "unix" else (where.hostname, where.port)
         await asyncio.get_running_loop().sock_connect(sock, target)
