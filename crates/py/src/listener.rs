@@ -21,7 +21,7 @@ use wireway_core::driver::Fate;
 use wireway_core::op::{Op, Role, Token};
 
 use crate::connection::Connection;
-use crate::errors::{is_os_error, leaves_the_loop, os_error};
+use crate::errors::{is_os_error, is_ours, leaves_the_loop, os_error};
 use crate::event_loop::{Endpoint, LoopCore};
 use crate::interp;
 use crate::server::ServerCore;
@@ -177,10 +177,16 @@ impl Listener {
         let py = slf.py();
         match result {
             Ok(fd) => {
-                self.starved.set(false);
+                let starved = self.starved.replace(false);
                 let outcome = self.take(py, core, fd);
                 match outcome {
                     Err(error) if leaves_the_loop(py, &error) => Err(error),
+                    // The back end can not watch it, and it is closed: said once until one was taken.
+                    Err(error) if is_ours(py, &error, "DescriptorLimitError") => {
+                        self.starved.set(true);
+                        let message = "An accepted connection was closed";
+                        if starved { Ok(()) } else { LoopCore::report(core, message, &error, &[]) }
+                    }
                     // A peer that was gone before we looked at it is no news, except in debug mode.
                     Err(error) if is_os_error(py, &error) && !core.get().debug.get() => Ok(()),
                     Err(error) => LoopCore::report(
