@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import wireway
@@ -31,7 +32,7 @@ class Echo(asyncio.Protocol):
 
 def leave(free: int) -> None:
     """Set the limit so that `free` more descriptors can be opened."""
-    taken, limit = {int(name) for name in os.listdir("/proc/self/fd")}, 0
+    taken, limit = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}, 0
     while free > 0:
         free -= limit not in taken
         limit += 1
