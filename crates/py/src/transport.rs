@@ -213,10 +213,11 @@ impl StreamTransport {
         let fd = self.fd();
         self.conn.borrow_mut().detach(&*core.reactor.driver, &core.reactor.pool);
         let endpoint = core.displace_stream(self.token, fd);
-        let socket = self.socket.borrow_mut().take();
+        // SAFETY: transports are released with the GIL held.
+        let py = unsafe { Python::assume_attached() };
+        // Closed and kept: it still tells its family, as `get_extra_info` of asyncio's transports does.
+        let socket = self.socket.borrow().as_ref().map(|socket| socket.clone_ref(py));
         if let Some(socket) = socket {
-            // SAFETY: transports are released with the GIL held.
-            let py = unsafe { Python::assume_attached() };
             if let Err(error) = socket.call_method0(py, intern!(py, "close")) {
                 error.write_unraisable(py, Some(socket.bind(py)));
             }

@@ -91,7 +91,7 @@ impl StreamTransport {
 
     #[getter]
     fn _sock<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.python_socket(py)
+        if self.fd() < 0 { Ok(None) } else { self.python_socket(py) }
     }
 
     #[getter]

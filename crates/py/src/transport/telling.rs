@@ -1,5 +1,6 @@
 //! What a transport tells of itself: its socket, and the names of both ends, which outlive the connection.
 
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use pyo3::intern;
@@ -58,15 +59,27 @@ impl StreamTransport {
             || {
                 let socket = match self.python_socket(py)? {
                     Some(socket) => socket,
-                    // Nobody asked while it was open. One that never had a descriptor is as closed as ours.
-                    None => {
-                        let class = interp::python_socket(py)?;
-                        class.call_method1(intern!(py, "__new__"), (class,))?
-                    }
+                    None => self.closed_socket(py)?,
                 };
                 interp::transport_socket(py)?.call1((socket,)).map(Some)
             },
         )
+    }
+
+    /// Nobody asked for the socket while it was open: another of its kind, closed. Without a free descriptor
+    /// it is one of no kind.
+    fn closed_socket<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (family, protocol) = match self.peer {
+            Some(SocketAddr::V4(_)) => (libc::AF_INET, libc::IPPROTO_TCP),
+            Some(SocketAddr::V6(_)) => (libc::AF_INET6, libc::IPPROTO_TCP),
+            None => (libc::AF_UNIX, 0),
+        };
+        let class = interp::python_socket(py)?;
+        let Ok(socket) = class.call1((family, libc::SOCK_STREAM, protocol)) else {
+            return class.call_method1(intern!(py, "__new__"), (class,));
+        };
+        socket.call_method0(intern!(py, "close"))?;
+        Ok(socket)
     }
 
     pub(super) fn peer_name<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
