@@ -29,3 +29,19 @@ def test_a_closed_transports_socket_knows_its_kind(run: Run, kind: str, asked: b
             assert sock.type == socket.SOCK_STREAM
 
     run(main)
+
+
+@pytest.mark.parametrize("half", ["reader", "writer"])
+def test_a_watched_socket_that_was_closed_can_be_removed(run: Run, half: str) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        watched, other = socket.socketpair()
+        with other:
+            getattr(loop, f"add_{half}")(watched, lambda: None)
+            watched.close()
+            remove = getattr(loop, f"remove_{half}")
+            assert remove(watched) is True
+            with pytest.raises(ValueError, match="-1"):
+                remove(watched)
+
+    run(main)

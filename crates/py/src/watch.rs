@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::driver::Fate;
 use wireway_core::op::{Interest, Op, Role, Token};
@@ -26,6 +26,8 @@ pub type ReaderAndWriter = (Option<Py<PyAny>>, Option<Py<PyAny>>);
 struct Watch {
     token: Token,
     duplicate: Option<OwnedFd>,
+    /// What was given in the place of a number. Once it is closed it has none, and is known by itself.
+    object: Option<Py<PyAny>>,
     reader: Option<Handle>,
     writer: Option<Handle>,
 }
@@ -79,13 +81,14 @@ impl Watches {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (core, py) = (slf.get(), slf.py());
         core.check()?;
+        let given = (!fd.is_instance_of::<PyInt>()).then(|| fd.clone().unbind());
         let fd = number(fd)?;
         let arguments: Vec<*mut ffi::PyObject> = args.iter().map(|a| a.as_ptr()).collect();
         let context = interp::copy_context(py)?;
         let (object, callback) = (slf.as_ptr(), callback.as_ptr());
         // SAFETY: all are live objects held by the caller.
         let handle = unsafe { Handle::new(py, object, callback, &arguments, context)?.repeats() };
-        let former = core.watches.put(core, fd, handle.share(), writer)?;
+        let former = core.watches.put(core, fd, given, handle.share(), writer)?;
         if let Some(former) = former {
             former.cancel();
         }
@@ -97,6 +100,7 @@ impl Watches {
         &self,
         core: &LoopCore,
         fd: RawFd,
+        object: Option<Py<PyAny>>,
         handle: Handle,
         writer: bool,
     ) -> PyResult<Option<Handle>> {
@@ -117,7 +121,13 @@ impl Watches {
             let watched = duplicate.as_ref().map_or(fd, AsRawFd::as_raw_fd);
             let driver = &core.reactor.driver;
             let token = driver.attach(watched, Role::Watched).map_err(|error| os_error(&error))?;
-            table[index] = Some(Box::new(Watch { token, duplicate, reader: None, writer: None }));
+            table[index] = Some(Box::new(Watch {
+                token,
+                duplicate,
+                object: None,
+                reader: None,
+                writer: None,
+            }));
             core.place(token, Endpoint::Watch(fd));
         }
         let Some(watch) = table[index].as_mut() else {
@@ -136,6 +146,10 @@ impl Watches {
             drop(refused);
             return Err(os_error(&error));
         }
+        let earlier = std::mem::replace(&mut watch.object, object);
+        // Dropping it may run code: not while the table is borrowed.
+        drop(table);
+        drop(earlier);
         Ok(former)
     }
 
@@ -150,8 +164,21 @@ impl Watches {
             return Ok(false);
         }
         core.check_thread()?;
-        let fd = number(fd)?;
+        let fd = match number(fd) {
+            Ok(fd) => fd,
+            Err(error) => core.watches.find(fd).ok_or(error)?,
+        };
         Ok(core.watches.take(core, fd, writer))
+    }
+
+    /// The number under which an object is watched that was closed meanwhile.
+    fn find(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let table = self.table.borrow();
+        let same = |watch: &Option<Box<Watch>>| {
+            let known = watch.as_ref().and_then(|watch| watch.object.as_ref());
+            known.is_some_and(|known| known.is(object))
+        };
+        table.iter().position(same).and_then(|index| RawFd::try_from(index).ok())
     }
 
     fn take(&self, core: &LoopCore, fd: RawFd, writer: bool) -> bool {
@@ -234,6 +261,7 @@ impl Watches {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Ok(table) = self.table.try_borrow() {
             for watch in table.iter().flatten() {
+                visit.call(&watch.object)?;
                 for handle in [&watch.reader, &watch.writer].into_iter().flatten() {
                     handle.traverse(visit)?;
                 }
