@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 import stat
 from dataclasses import dataclass
@@ -11,7 +13,11 @@ from urllib.parse import urlsplit
 
 from wireway.errors import AddressError, AddressInUseError
 
-__all__ = ["Address", "listen", "parse", "url_of"]
+__all__ = ["Address", "SocketFile", "listen", "parse", "url_of"]
+
+_EXAMPLE = "write tcp://127.0.0.1:9000 or unix:///run/app.sock"
+_PATH_MAX = 107
+"""Bytes of a path in a `sockaddr_un`, without the NUL at its end: unix(7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +35,36 @@ def parse(url: str) -> Address:
 
     :raises AddressError: with what is wrong and an example.
     """
-    example = "write tcp://127.0.0.1:9000 or unix:///run/app.sock"
     if not isinstance(url, str):
-        raise AddressError(f"an address is a URL, not {type(url).__name__}: {example}")
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        if parts.netloc or not parts.path.startswith("/"):
-            raise AddressError(f"{url!r}: a unix address has three slashes and an absolute path; {example}")
-        return Address("unix", path=parts.path)
-    if parts.scheme != "tcp":
-        raise AddressError(f"{url!r}: the scheme must be tcp or unix; {example}")
+        raise AddressError(f"an address is a URL, not {type(url).__name__}: {_EXAMPLE}")
+    scheme, _, rest = url.partition("://")
+    match scheme.lower():
+        case "unix":
+            return _parse_unix(url, rest)
+        case "tcp":
+            return _parse_tcp(url)
+    raise AddressError(f"{url!r}: the scheme must be tcp or unix; {_EXAMPLE}")
+
+
+def _parse_unix(url: str, path: str) -> Address:
+    if not path.startswith("/") or "\0" in path:
+        raise AddressError(f"{url!r}: a unix address has three slashes and an absolute path; {_EXAMPLE}")
+    if (size := len(os.fsencode(path))) > _PATH_MAX:
+        raise AddressError(f"{url!r}: the path has {size} bytes, the kernel takes at most {_PATH_MAX}; {_EXAMPLE}")
+    return Address("unix", path=path)
+
+
+def _parse_tcp(url: str) -> Address:
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        port = None
-    if port is None or not parts.hostname or parts.path or parts.query:
-        raise AddressError(f"{url!r}: a tcp address is a host and a port of 0 to 65535; {example}")
-    return Address("tcp", host=parts.hostname, port=port)
+        host, port = None, None
+    # urlsplit drops tabs and line ends: those are no part of an address.
+    more = not url.isprintable() or "@" in url or "#" in url
+    if more or not host or port is None or parts.path or parts.query:
+        raise AddressError(f"{url!r}: a tcp address is a host and a port of 0 to 65535; {_EXAMPLE}")
+    return Address("tcp", host=host, port=port)
 
 
 def listen(address: Address, backlog: int) -> list[socket.socket]:
@@ -61,6 +80,8 @@ def listen(address: Address, backlog: int) -> list[socket.socket]:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise AddressError(f"host {address.host!r} is unknown: {error.strerror}") from error
+    except UnicodeError as error:
+        raise AddressError(f"host {address.host!r} is unknown: a part of a name has 1 to 63 bytes") from error
     sockets: list[socket.socket] = []
     port = address.port
     try:
@@ -127,10 +148,36 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             Path(path).unlink()
+        except BlockingIOError:
+            return  # somebody listens, whose backlog is full
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a Unix socket that listens. It is ours to remove as long as it is still that file."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> SocketFile:
+        """The file of `sock`, which has just been bound."""
+        path = sock.getsockname()
+        status = Path(path).lstat()
+        return cls(path, status.st_dev, status.st_ino)
+
+    def remove(self) -> None:
+        """Remove it, unless it is gone or something else took its place."""
+        with contextlib.suppress(FileNotFoundError):
+            status = Path(self.path).lstat()
+            if (status.st_dev, status.st_ino) == (self.device, self.inode):
+                Path(self.path).unlink()
 
 
 def url_of(sock: socket.socket) -> str:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from wireway._native import Connection, Listener, ServerCore
 from wireway.errors import ConfigError, WirewayError
 from wireway.framing import Framing, LengthPrefix, Raw
 from wireway.loop import EventLoop, new_event_loop
-from wireway.net.address import Address, listen, parse, url_of
+from wireway.net.address import Address, SocketFile, listen, parse, url_of
 
 __all__ = ["CloseReason", "Server"]
 
@@ -84,14 +83,15 @@ class Server:
         self._framing: Framing = Raw() if framing is None else framing
         if not isinstance(self._framing, Raw | LengthPrefix):
             raise ConfigError(f"framing is {framing!r}, it must be wireway.Raw() or wireway.LengthPrefix(...)")
-        self._high = high
-        self._low = high // 4 if low is None else low
-        if not 0 <= self._low <= self._high:
-            raise ConfigError(f"0 <= low <= high must hold, got low={self._low} and high={self._high} bytes")
-        if backlog < 1:
-            raise ConfigError(f"backlog is {backlog}, it must be at least 1")
-        if drain_timeout < 0:
-            raise ConfigError(f"drain_timeout is {drain_timeout}, it must be at least 0 seconds")
+        if low is None and isinstance(high, int):
+            low = high // 4
+        if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high):
+            raise ConfigError(f"0 <= low <= high must hold, got low={low!r} and high={high!r} bytes")
+        if not (isinstance(backlog, int) and backlog >= 1):
+            raise ConfigError(f"backlog is {backlog!r}, it must be at least 1")
+        if not (isinstance(drain_timeout, int | float) and drain_timeout >= 0):
+            raise ConfigError(f"drain_timeout is {drain_timeout!r}, it must be at least 0 seconds")
+        self._low, self._high = low, high
         self._backlog = backlog
         self._drain_timeout = drain_timeout
         self._on_message: MessageHandler | None = None
@@ -99,6 +99,7 @@ class Server:
         self._on_connect: ConnectHandler | None = None
         self._on_close: CloseHandler | None = None
         self._sockets: list[socket.socket] = []
+        self._files: list[SocketFile] = []
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
         self._loop: EventLoop | None = None
@@ -211,6 +212,7 @@ class Server:
         )
         self._sockets = sockets
         try:
+            self._files = [SocketFile.of(sock) for sock in sockets if sock.family == socket.AF_UNIX]
             self._listeners = [Listener(loop, sock, framed=self._core) for sock in sockets]
         except BaseException:
             self._stop_listening()
@@ -302,11 +304,10 @@ class Server:
         for listener in self._listeners:
             listener.close()
         for sock in self._sockets:
-            path = sock.getsockname() if sock.family == socket.AF_UNIX else None
             sock.close()
-            if path:
-                Path(path).unlink(missing_ok=True)
-        self._listeners, self._sockets = [], []
+        for file in self._files:
+            file.remove()
+        self._listeners, self._sockets, self._files = [], [], []
 
     def _closed(self, connection: Connection, code: str, why: str, error: BaseException | None) -> None:
         reason = CloseReason(code, why, error)
