@@ -280,32 +280,12 @@ impl Connection {
 
     /// The server stops: ends when the running handler and what is queued are done.
     fn _drain_and_close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        let core = this.server.get().core(slf.py());
-        let flags = this.flags.get();
-        if flags.busy || flags.pressed {
-            // Not one message more; what waits is dropped.
-            this.conn.borrow().pause(&*core.get().reactor.driver);
-            drop(this.backlog.take());
-            this.change(|flags| {
-                flags.stopping = true;
-                flags.paused = false;
-            });
-            return Ok(());
-        }
-        this.server_stopped(slf, core)
+        slf.get().drain_and_close(slf, slf.get().server.get().core(slf.py()))
     }
 
     /// The server stopped: ends at once, and a handler that still runs is cancelled.
     fn _abort_and_cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let (this, py) = (slf.get(), slf.py());
-        let core = this.server.get().core(py);
-        let task = this.task.borrow().as_ref().map(|task| task.clone_ref(py));
-        this.end(slf, core, "aborted", "the server stopped".to_owned(), None)?;
-        match task {
-            Some(task) => task.call_method0(py, intern!(py, "cancel")).map(drop),
-            None => Ok(()),
-        }
+        slf.get().abort_and_cancel(slf, slf.get().server.get().core(slf.py()))
     }
 
     /// A handler's Task ended.

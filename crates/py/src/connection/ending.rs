@@ -1,5 +1,6 @@
 //! Every way to the end, and the reason that is given for it.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::errors::{leaves_the_loop, ours};
@@ -68,6 +69,41 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
     ) -> PyResult<()> {
         self.begin_close(slf, core, "server-stopped", "the server stops".to_owned(), None)
+    }
+
+    /// The same once the running handler and what is queued are done.
+    pub(super) fn drain_and_close(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        let flags = self.flags.get();
+        if flags.busy || flags.pressed {
+            // Not one message more; what waits is dropped.
+            self.conn.borrow().pause(&*core.get().reactor.driver);
+            drop(self.backlog.take());
+            self.change(|flags| {
+                flags.stopping = true;
+                flags.paused = false;
+            });
+            return Ok(());
+        }
+        self.server_stopped(slf, core)
+    }
+
+    /// The same at once, without waiting for the handler.
+    pub(super) fn abort_and_cancel(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let task = self.task.borrow().as_ref().map(|task| task.clone_ref(py));
+        self.end(slf, core, "aborted", "the server stopped".to_owned(), None)?;
+        match task {
+            Some(task) => task.call_method0(py, intern!(py, "cancel")).map(drop),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn keep_farewell(&self, code: &'static str, why: String, error: Option<PyErr>) {
