@@ -79,7 +79,8 @@ def main() -> None:
     facts = report["facts"]
     how = (
         f"{report['rounds']} rounds on {facts['processor']}, kernel {facts['kernel']}, Python {facts['python']}, "
-        f"load {facts['load at the start']} at the start; a ratio is the median of the rounds' ratios, more is better except for memory. "
+        f"load {facts['load at the start']} at the start; a ratio is the median of the rounds' "
+        "ratios, more is better except for memory. "
         "All peers and figures: [the report](benchmarks/report/report.md)."
     )
     readme.write_text("\n".join([before + BEGIN, "", *table(report), "", how, "", END]) + after)

@@ -20,8 +20,6 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use pyo3::ffi;
-use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -33,7 +31,7 @@ use wireway_core::sys;
 
 use crate::errors::os_error;
 use crate::event_loop::{Endpoint, LoopCore};
-use crate::interp::{self, Methods, give, none, unary};
+use crate::interp::{self};
 use crate::memory::NewBytes;
 use crate::server::ServerCore;
 use crate::step;
@@ -41,6 +39,8 @@ use crate::step;
 mod ending;
 mod receiving;
 mod sending;
+
+pub use sending::register;
 
 #[derive(Clone, Copy, Default)]
 struct Flags {
@@ -337,64 +337,4 @@ impl Connection {
         drop(self.task.take());
         drop(self.waiters.take());
     }
-}
-
-unsafe extern "C" fn send(
-    object: *mut ffi::PyObject,
-    data: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: the descriptor checked the type of `object`; both are alive during the call and the GIL
-    // is held.
-    unsafe {
-        let py = Python::assume_attached();
-        let slf = Bound::from_borrowed_ptr(py, object);
-        let slf = slf.cast_unchecked::<Connection>();
-        let this = slf.get();
-        let body = || {
-            this.queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            if this.flags.get().pressed {
-                return Ok(this.wait(this.server.get().core(py))?.into_ptr());
-            }
-            Ok(step::done())
-        };
-        give(py, body())
-    }
-}
-
-unsafe extern "C" fn send_nowait(
-    object: *mut ffi::PyObject,
-    data: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: as in `send`.
-    unsafe {
-        let py = Python::assume_attached();
-        let slf = Bound::from_borrowed_ptr(py, object);
-        let slf = slf.cast_unchecked::<Connection>();
-        let body = || {
-            slf.get().queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            Ok(none())
-        };
-        give(py, body())
-    }
-}
-
-static METHODS: Methods<2> = Methods([
-    unary(
-        c_str!("send"),
-        send,
-        c_str!(
-            "send($self, message, /)\n--\n\nQueue one message; awaiting the result waits while too much is queued."
-        ),
-    ),
-    unary(
-        c_str!("send_nowait"),
-        send_nowait,
-        c_str!("send_nowait($self, message, /)\n--\n\nQueue one message and return."),
-    ),
-]);
-
-/// Adds the class and its hot methods.
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Connection>()?;
-    interp::add_methods(&module.py().get_type::<Connection>(), &METHODS)
 }

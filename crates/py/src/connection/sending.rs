@@ -4,6 +4,7 @@ use std::io;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -13,7 +14,9 @@ use wireway_core::op::Token;
 
 use crate::errors::{os_error, type_name};
 use crate::event_loop::LoopCore;
+use crate::interp::{self, Methods, give, none, unary};
 use crate::memory::{KEEP_FROM, KeptBytes, with_bytes};
+use crate::step;
 
 use super::Connection;
 
@@ -153,4 +156,64 @@ impl Connection {
         self.waiters.borrow_mut().push(waiter.clone().unbind());
         Ok(waiter)
     }
+}
+
+unsafe extern "C" fn send(
+    object: *mut ffi::PyObject,
+    data: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the descriptor checked the type of `object`; both are alive during the call and the GIL
+    // is held.
+    unsafe {
+        let py = Python::assume_attached();
+        let slf = Bound::from_borrowed_ptr(py, object);
+        let slf = slf.cast_unchecked::<Connection>();
+        let this = slf.get();
+        let body = || {
+            this.queue(slf, &Bound::from_borrowed_ptr(py, data))?;
+            if this.flags.get().pressed {
+                return Ok(this.wait(this.server.get().core(py))?.into_ptr());
+            }
+            Ok(step::done())
+        };
+        give(py, body())
+    }
+}
+
+unsafe extern "C" fn send_nowait(
+    object: *mut ffi::PyObject,
+    data: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as in `send`.
+    unsafe {
+        let py = Python::assume_attached();
+        let slf = Bound::from_borrowed_ptr(py, object);
+        let slf = slf.cast_unchecked::<Connection>();
+        let body = || {
+            slf.get().queue(slf, &Bound::from_borrowed_ptr(py, data))?;
+            Ok(none())
+        };
+        give(py, body())
+    }
+}
+
+static METHODS: Methods<2> = Methods([
+    unary(
+        c_str!("send"),
+        send,
+        c_str!(
+            "send($self, message, /)\n--\n\nQueue one message; awaiting the result waits while too much is queued."
+        ),
+    ),
+    unary(
+        c_str!("send_nowait"),
+        send_nowait,
+        c_str!("send_nowait($self, message, /)\n--\n\nQueue one message and return."),
+    ),
+]);
+
+/// Adds the class and its hot methods.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Connection>()?;
+    interp::add_methods(&module.py().get_type::<Connection>(), &METHODS)
 }
