@@ -82,6 +82,8 @@ async def connected(server: Server, *, buffer: int | None = None) -> AsyncIterat
     where = urlsplit(server.addresses[0])
     with socket.socket(socket.AF_UNIX if where.scheme == "unix" else socket.AF_INET) as sock:
         if buffer is not None:
+            for listening in server._sockets:  # the server's sockets inherit it: else the kernel may take tens of MiB
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         peer = Peer(sock)
