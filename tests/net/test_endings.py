@@ -155,6 +155,22 @@ def test_a_peer_that_resets(run: Run, batch: bool) -> None:
     run(main)
 
 
+def test_who_reset_is_known_at_the_end(run: Run) -> None:
+    """The kernel forgets the peer's name at a reset. Whoever reads the log must not."""
+
+    async def main() -> None:
+        server = Server(ANYWHERE)
+        server.on_message(lambda _conn, _message: None)
+        told = asyncio.get_running_loop().create_future()
+        server.on_close(lambda conn, reason: told.set_result((conn.peer, reason.code)))
+        async with server, connected(server) as peer:
+            name = peer.sock.getsockname()
+            peer.reset()
+            assert await told == (name, "peer-reset")
+
+    run(main)
+
+
 def test_a_peer_that_resets_while_its_handler_waits(run: Run) -> None:
     async def main() -> None:
         started, failed = asyncio.Event(), asyncio.Event()

@@ -89,6 +89,8 @@ pub struct Connection {
     flags: Cell<Flags>,
     token: Token,
     number: u64,
+    /// The peer's IP address, read at the beginning: the kernel forgets it when the peer resets the connection.
+    peer: Option<SocketAddr>,
     state: RefCell<Option<Py<PyAny>>>,
     /// The Task of a suspended handler.
     task: RefCell<Option<Py<PyAny>>>,
@@ -114,6 +116,7 @@ impl Connection {
         let (low, high) = server.get().watermarks;
         conn.set_limits(low, high);
         let (token, raw) = (conn.token(), conn.fd());
+        let peer = sys::peer_name(raw).ok().and_then(|name| name.ip());
         let number = server.get().opened();
         let connect = server
             .get()
@@ -129,6 +132,7 @@ impl Connection {
                 flags: Cell::default(),
                 token,
                 number,
+                peer,
                 state: RefCell::new(None),
                 task: RefCell::default(),
                 waiters: RefCell::default(),
@@ -207,7 +211,10 @@ impl Connection {
     /// The peer's address: `(host, port)`, `(host, port, flow, scope)`, or a path. None once closed.
     #[getter]
     fn peer<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        socket_name(py, self.conn.borrow().fd(), true)
+        match (self.conn.borrow().fd(), self.peer) {
+            (0.., Some(address)) => ip_name(py, address).map(Some),
+            (fd, _) => socket_name(py, fd, true),
+        }
     }
 
     /// Our own address, in the same form.
