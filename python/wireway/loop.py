@@ -100,8 +100,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     The back end is chosen in ``__new__``: a subclass with arguments of its own defines that, too.
 
     Thread rule: as for every asyncio loop, all methods belong to the thread that runs the loop, except
-    `call_soon_threadsafe`. While the loop runs, those that watch descriptors, and the methods of transports,
-    are refused with `RuntimeError` in other threads; those that schedule callbacks in debug mode only, as in asyncio.
+    `call_soon_threadsafe`. Others are refused with `RuntimeError` while the loop runs, in and out of
+    debug mode.
     """
 
     backend_reason: str

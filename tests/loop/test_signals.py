@@ -19,7 +19,7 @@ Reports = list[dict[str, Any]]
 
 
 def send(number: int, *, after: float = 0.01) -> threading.Timer:
-    """Signal this process from another thread, while the loop sleeps. For what raises: call it from a callback."""
+    """Signal this process from another thread, while the loop sleeps."""
     timer = threading.Timer(after, os.kill, (os.getpid(), number))
     timer.start()
     return timer
@@ -176,9 +176,10 @@ def test_what_a_handler_of_the_interpreter_raises_leaves_the_loop(loop: Abstract
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        loop.call_soon(send, signal.SIGUSR1)
+        timer = send(signal.SIGUSR1)
         with pytest.raises(LookupError, match="out of the handler"):
             loop.run_forever()
+        timer.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert (reports, loop.is_running()) == ([], False)
@@ -229,9 +230,10 @@ def test_a_storm_of_signals_disturbs_nobody(loop: AbstractEventLoop) -> None:
 
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_the_loop_sleeps(loop: AbstractEventLoop) -> None:
-    loop.call_soon(send, signal.SIGINT)
+    timer = send(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
+    timer.join()
     assert loop.run_until_complete(asyncio.sleep(0, "on")) == "on"
 
 

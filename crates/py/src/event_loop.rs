@@ -7,9 +7,8 @@
 //! # Threads
 //!
 //! While the loop runs, its state belongs to the thread that runs it; every entry checks that and
-//! raises `RuntimeError` elsewhere. Only what schedules may come from anywhere (outside of debug mode, as in
-//! asyncio; `call_soon_threadsafe` always): it adds to the ready queue or to the deadlines, which is safe
-//! because the GIL is held and no borrow of them outlives a statement.
+//! raises `RuntimeError` elsewhere. Only `call_soon_threadsafe` may come from anywhere: it appends to
+//! the ready queue, which is safe because the GIL is held and no borrow of it outlives a statement.
 //!
 //! # Borrows
 //!

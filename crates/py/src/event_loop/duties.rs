@@ -28,36 +28,17 @@ impl LoopCore {
     /// Refuses a closed loop and a thread that is not the loop's while it runs.
     #[inline]
     pub(crate) fn check(&self) -> PyResult<()> {
-        self.check_open()?;
+        if self.closed.get() {
+            return Err(loop_closed());
+        }
         self.check_thread()
-    }
-
-    /// Refuses a closed loop.
-    #[inline]
-    pub(super) fn check_open(&self) -> PyResult<()> {
-        if self.closed.get() { Err(loop_closed()) } else { Ok(()) }
     }
 
     /// Refuses a thread that is not the loop's while it runs.
     #[inline]
     pub(crate) fn check_thread(&self) -> PyResult<()> {
-        if self.elsewhere() { Err(wrong_thread()) } else { Ok(()) }
-    }
-
-    /// After something was scheduled: asyncio lets another thread do so outside of debug mode, and programs do. It
-    /// is safe (see the head of event_loop.rs); and where asyncio might sleep on, we look.
-    #[inline]
-    pub(super) fn wake_if_elsewhere(&self) {
-        if self.elsewhere() {
-            self.waker.wake();
-        }
-    }
-
-    /// Whether the loop runs, in another thread than the calling one.
-    #[inline]
-    fn elsewhere(&self) -> bool {
         let runner = self.runner.get();
-        runner != 0 && runner != this_thread()
+        if runner != 0 && runner != this_thread() { Err(wrong_thread()) } else { Ok(()) }
     }
 
     /// Whether the loop was closed.

@@ -169,7 +169,7 @@ unsafe extern "C" fn call_soon(
         let body = || {
             let core = core_of(object);
             let call = arguments("call_soon", [CALLBACK], args, count, names)?;
-            core.check_open()?;
+            core.check()?;
             if core.debug.get() {
                 let handle = debug_handle(py, object, &call, call.leading[0], "call_soon", None)?;
                 core.ready.borrow_mut().push_back(Ready::Stock(handle.clone().unbind()));
@@ -178,7 +178,6 @@ unsafe extern "C" fn call_soon(
             let context = context_of(py, call.context)?;
             let handle = Handle::new(py, object, call.leading[0], call.rest, context)?;
             core.ready.borrow_mut().push_back(Ready::Ours(handle.share()));
-            core.wake_if_elsewhere();
             Ok(handle.into_ptr())
         };
         give(py, body())
@@ -196,7 +195,7 @@ unsafe fn schedule(
     // SAFETY: passed on from the interpreter.
     unsafe {
         let core = core_of(object);
-        core.check_open()?;
+        core.check()?;
         let callback = call.leading[1];
         if core.debug.get() {
             let handle = debug_handle(py, object, call, callback, name, Some(when))?;
@@ -210,7 +209,6 @@ unsafe fn schedule(
         let context = context_of(py, call.context)?;
         let handle = Handle::timer(py, object, callback, call.rest, context, when)?;
         core.reactor.timers.borrow_mut().push(when, Ready::Ours(handle.share()));
-        core.wake_if_elsewhere();
         Ok(handle.into_ptr())
     }
 }
