@@ -57,12 +57,11 @@ def _parse_unix(url: str, path: str) -> Address:
 def _parse_tcp(url: str) -> Address:
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host, port, more = parts.hostname, parts.port, parts.path or parts.query
     except ValueError:
-        host, port = None, None
+        host, port, more = None, None, ""
     # urlsplit drops tabs and line ends: those are no part of an address.
-    more = not url.isprintable() or "@" in url or "#" in url
-    if more or not host or port is None or parts.path or parts.query:
+    if more or not url.isprintable() or "@" in url or "#" in url or not host or port is None:
         raise AddressError(f"{url!r}: a tcp address is a host and a port of 0 to 65535; {_EXAMPLE}")
     return Address("tcp", host=host, port=port)
 
