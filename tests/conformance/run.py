@@ -25,7 +25,7 @@ loops.install()  # before any test module is imported
 
 from catalogue import Case, TestPackageMissingError, collect  # noqa: E402
 from isolate import Outcome, run_all  # noqa: E402
-from report import Row, load_exceptions, write_table  # noqa: E402
+from table import Row, load_exceptions, write_table  # noqa: E402
 
 DOCS = HERE.parents[1] / "docs" / "reference" / "conformance.md"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

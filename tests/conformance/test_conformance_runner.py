@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from catalogue import Case
 from isolate import Outcome, run_all
 from loops import LoopChoice
-from report import BEGIN, END, Named, Row, load_exceptions, write_table
+from table import BEGIN, END, Named, Row, load_exceptions, write_table
 
 STOCK = LoopChoice("asyncio")
 OURS = LoopChoice("wireway", "epoll")
