@@ -4,6 +4,7 @@
 //!   event_loop   LoopCore: scheduling, watching descriptors, running      server      framed servers
 //!   listener     accepting, for protocols and for servers                 connection  one of their connections
 //!   transport    StreamTransport: asyncio's TCP and Unix streams          step        async handlers without a Task
+//!   framing      framings from Python, functions that cut, FrameSplitter
 //!   handle       Handle and TimerHandle                                   errors      where every error is mapped
 //!   memory       bytes for what was received
 //!   interp       what we need of the interpreter: names, raw methods, contexts
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 mod connection;
 mod errors;
 mod event_loop;
+mod framing;
 mod handle;
 mod host;
 mod interp;
@@ -37,6 +39,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transport::register(module)?;
     step::register(module)?;
     connection::register(module)?;
+    module.add_class::<framing::FrameSplitter>()?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;

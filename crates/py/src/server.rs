@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
-use wireway_core::frame::{ByteOrder, Framing, LengthPrefix};
+use wireway_core::frame::Framing;
 
 use crate::connection::Connection;
 use crate::event_loop::{Endpoint, LoopCore};
@@ -50,7 +50,7 @@ unsafe impl Send for ServerCore {}
 
 #[pymethods]
 impl ServerCore {
-    /// `framing` is `("raw",)` or `("length", width, byteorder, max_size)`.
+    /// `framing` is what `_native()` of a framing returns.
     #[new]
     #[pyo3(signature = (core, framing, messages, closed, *, batch = false, connect = None,
                         wants_close = false, low = 16384, high = 65536))]
@@ -72,7 +72,7 @@ impl ServerCore {
         }
         Ok(Self {
             core,
-            framing: parse_framing(framing)?,
+            framing: crate::framing::parse(framing)?,
             handlers: RefCell::new(Some(Handlers {
                 messages,
                 batch,
@@ -192,26 +192,5 @@ impl ServerCore {
     #[inline]
     pub fn with_handlers<R>(&self, read: impl FnOnce(&Handlers) -> R) -> Option<R> {
         self.handlers.borrow().as_ref().map(read)
-    }
-}
-
-fn parse_framing(framing: &Bound<'_, PyAny>) -> PyResult<Framing> {
-    let kind: String = framing.get_item(0)?.extract()?;
-    match kind.as_str() {
-        "raw" => Ok(Framing::Raw),
-        "length" => {
-            let (_, width, order, limit): (String, usize, String, usize) = framing.extract()?;
-            let order = match order.as_str() {
-                "big" => ByteOrder::Big,
-                "little" => ByteOrder::Little,
-                other => {
-                    return Err(PyValueError::new_err(format!("unknown byte order {other:?}")));
-                }
-            };
-            LengthPrefix::new(width, order, limit)
-                .map(Framing::LengthPrefix)
-                .ok_or_else(|| PyValueError::new_err(format!("no length prefix of {width} bytes")))
-        }
-        other => Err(PyValueError::new_err(format!("unknown framing {other:?}"))),
     }
 }

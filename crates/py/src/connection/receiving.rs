@@ -10,6 +10,7 @@ use wireway_core::op::Completion;
 
 use crate::errors::{is_ours, leaves_the_loop, os_error, type_name};
 use crate::event_loop::LoopCore;
+use crate::framing;
 use crate::interp;
 use crate::memory::{self};
 use crate::step::{self, Stepped};
@@ -146,7 +147,7 @@ impl Connection {
         }
         let mut count = 0;
         let result = loop {
-            let next = self.decoder.borrow_mut().next(&server.framing, rest);
+            let next = framing::next(&self.decoder, &server.framing, rest);
             let message = match next {
                 Ok(Some(Message::Lent(bytes))) => memory::bytes(py, bytes),
                 Ok(Some(Message::Whole(message))) => message.finish(py),
@@ -178,7 +179,7 @@ impl Connection {
         let server = self.server.get();
         let messages = PyList::empty(py);
         let refused = loop {
-            match self.decoder.borrow_mut().next(&server.framing, rest) {
+            match framing::next(&self.decoder, &server.framing, rest) {
                 Ok(Some(Message::Lent(bytes))) => messages.append(memory::bytes(py, bytes))?,
                 Ok(Some(Message::Whole(message))) => messages.append(message.finish(py))?,
                 Ok(None) => break None,
@@ -203,7 +204,8 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
         error: &wireway_core::frame::FrameError,
     ) -> PyResult<()> {
-        self.begin_close(slf, core, "frame-too-large", error.to_string(), None)
+        let raised = framing::exception(&self.server.get().framing);
+        self.begin_close(slf, core, error.code(), error.to_string(), raised)
     }
 
     /// Calls a handler and, if it is asynchronous, steps it.

@@ -2,20 +2,17 @@
 
 use std::io;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use wireway_core::conn::{Flushed, Pressure};
-use wireway_core::frame::MAX_HEADER;
 use wireway_core::op::Token;
 
-use crate::errors::{os_error, type_name};
+use crate::errors::os_error;
 use crate::event_loop::LoopCore;
+use crate::framing;
 use crate::interp::{self, Methods, give, none, unary};
-use crate::memory::{KEEP_FROM, KeptBytes, with_bytes};
 use crate::step;
 
 use super::Connection;
@@ -32,37 +29,7 @@ impl Connection {
         let core = server.core(slf.py());
         core.get().check_thread()?;
         let pool = &core.get().reactor.pool;
-        let mut header = [0; MAX_HEADER];
-        let refused = |error: wireway_core::frame::FrameError| {
-            PyValueError::new_err(format!(
-                "message of {} bytes, the framing's limit is {} bytes",
-                error.length, error.limit
-            ))
-        };
-        if let Ok(bytes) = data.cast::<PyBytes>() {
-            let content = bytes.as_bytes();
-            let size = server.framing.header(content.len(), &mut header).map_err(refused)?;
-            let mut conn = self.conn.borrow_mut();
-            if content.len() < KEEP_FROM {
-                conn.write_pair(pool, &header[..size], content);
-            } else {
-                conn.write(pool, &header[..size]);
-                conn.keep(KeptBytes::boxed(bytes));
-            }
-        } else {
-            // SAFETY: a live object; the check reads its type.
-            if unsafe { ffi::PyObject_CheckBuffer(data.as_ptr()) } == 0 {
-                return Err(PyTypeError::new_err(format!(
-                    "a message is a bytes-like object, not {:?}",
-                    type_name(data)
-                )));
-            }
-            with_bytes(data, |content| {
-                let size = server.framing.header(content.len(), &mut header).map_err(refused)?;
-                self.conn.borrow_mut().write_pair(pool, &header[..size], content);
-                Ok::<_, PyErr>(())
-            })??;
-        }
+        framing::queue(&self.conn, pool, &server.framing, data)?;
         if !flags.dirty {
             self.change(|flags| flags.dirty = true);
             core.get().reactor.mark_dirty(self.token);
