@@ -5,6 +5,8 @@
 //!   conn      one connection                timer    what is due when
 //!   driver    five ways to do I/O           buffer   memory that waits to be sent
 //!   op        their vocabulary              sys      every system call
+//!   limit     how fast, how many, from where
+//!   proxy     who is behind a proxy
 //! ```
 //!
 //! Dependencies point down this picture only.
@@ -13,7 +15,9 @@ pub mod buffer;
 pub mod conn;
 pub mod driver;
 pub mod frame;
+pub mod limit;
 pub mod op;
+pub mod proxy;
 pub mod reactor;
 pub mod sys;
 pub mod timer;
