@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::op::SocketAddress;
 
+pub mod info;
 pub(crate) mod signals;
 
 /// Turns the C convention (-1 and errno) into a `Result`.
