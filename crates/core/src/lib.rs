@@ -6,7 +6,7 @@
 //!   driver    five ways to do I/O           buffer   memory that waits to be sent
 //!   op        their vocabulary              sys      every system call
 //!   limit     how fast, how many, from where
-//!   proxy     who is behind a proxy
+//!   proxy     who is behind a proxy         outbox   messages that may be lost
 //! ```
 //!
 //! Dependencies point down this picture only.
@@ -17,6 +17,7 @@ pub mod driver;
 pub mod frame;
 pub mod limit;
 pub mod op;
+pub mod outbox;
 pub mod proxy;
 pub mod reactor;
 pub mod sys;
