@@ -17,12 +17,23 @@ fn text(gate: &mut Gate, address: &str, now: f64) -> String {
 }
 
 #[test]
-fn codes_and_reasons_are_the_same_set() {
-    for (number, reason) in Reason::ALL.into_iter().enumerate() {
-        assert_eq!(reason as usize, number);
-        assert_eq!(Reason::from_code(reason.code()), Some(reason));
+fn a_refusal_has_the_reason_of_its_option() {
+    for (number, (option, code)) in [
+        ("connections", "limit-connections"),
+        ("per_address", "limit-address"),
+        ("per_subnet", "limit-subnet"),
+        ("accept_rate", "limit-accept-rate"),
+        ("ban", "banned"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reason = Reason::of_option(option).unwrap();
+        assert_eq!((reason.code(), reason as usize), (code, number));
+        assert_eq!(Reason::ALL[number], reason);
     }
-    assert_eq!(Reason::from_code("limit"), None);
+    assert_eq!(Reason::of_option("message_rate"), None);
+    assert_eq!(Reason::ALL[5].code(), "denied");
 }
 
 #[test]

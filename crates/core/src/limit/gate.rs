@@ -52,7 +52,8 @@ pub struct GateOptions {
     pub deny: Nets,
     /// The limits that only count.
     pub dry_run: DryRun,
-    /// Struck addresses remembered, and as many banned ones; the oldest are forgotten. About 150 bytes each.
+    /// Struck addresses remembered, and as many banned ones; the oldest are forgotten. About 150
+    /// bytes each.
     pub remembered: usize,
 }
 
@@ -69,7 +70,7 @@ impl Default for GateOptions {
             allow: Nets::default(),
             deny: Nets::default(),
             dry_run: DryRun::default(),
-            remembered: 10_000,
+            remembered: 65_536,
         }
     }
 }

@@ -49,9 +49,17 @@ impl Reason {
         }
     }
 
-    /// The reason of a close code.
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    /// The reason that the option `name` refuses for. `None` for an option that refuses nobody, and for
+    /// `allow` and `deny`, which are no limits to try.
+    pub fn of_option(name: &str) -> Option<Self> {
+        match name {
+            "connections" => Some(Self::Connections),
+            "per_address" => Some(Self::Address),
+            "per_subnet" => Some(Self::Subnet),
+            "accept_rate" => Some(Self::AcceptRate),
+            "ban" => Some(Self::Banned),
+            _ => None,
+        }
     }
 }
 
