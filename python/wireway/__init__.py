@@ -22,6 +22,7 @@ from wireway.errors import (
 )
 from wireway.framing import Framing, LengthPrefix, Raw
 from wireway.loop import EventLoop, new_event_loop, run
+from wireway.net.sending import SendResult
 from wireway.net.server import CloseReason, Server
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Framing",
     "LengthPrefix",
     "Raw",
+    "SendResult",
     "Server",
     "UnknownBackendError",
     "WirewayError",

@@ -9,7 +9,7 @@
 //! Small writes are copied, once, into pooled blocks; large ones are kept by reference ([`Payload`]).
 //! Knows nothing of sockets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -37,12 +37,28 @@ pub unsafe trait Payload {
 #[derive(Default)]
 pub struct Pool {
     free: RefCell<Vec<Vec<u8>>>,
+    queued: Cell<usize>,
 }
 
 impl Pool {
     /// An empty pool; blocks are made when first needed.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Bytes that wait to be sent in all connections that share this pool.
+    pub fn queued(&self) -> usize {
+        self.queued.get()
+    }
+
+    #[inline]
+    pub(crate) fn more_queued(&self, bytes: usize) {
+        self.queued.set(self.queued.get() + bytes);
+    }
+
+    #[inline]
+    pub(crate) fn less_queued(&self, bytes: usize) {
+        self.queued.set(self.queued.get() - bytes);
     }
 
     #[inline]

@@ -150,21 +150,33 @@ impl Conn {
     /// Queues a copy of `data`.
     #[inline]
     pub fn write(&mut self, pool: &Pool, data: &[u8]) {
-        self.queued += data.len();
+        self.grow(pool, data.len());
         self.queue.copy(pool, data);
     }
 
     /// Queues a copy of a header and its data.
     #[inline]
     pub fn write_pair(&mut self, pool: &Pool, header: &[u8], data: &[u8]) {
-        self.queued += header.len() + data.len();
+        self.grow(pool, header.len() + data.len());
         self.queue.copy_pair(pool, header, data);
     }
 
     /// Queues `payload` without copying it.
-    pub fn keep(&mut self, payload: Box<dyn Payload>) {
-        self.queued += payload.bytes().len();
+    pub fn keep(&mut self, pool: &Pool, payload: Box<dyn Payload>) {
+        self.grow(pool, payload.bytes().len());
         self.queue.keep(payload);
+    }
+
+    #[inline]
+    fn grow(&mut self, pool: &Pool, bytes: usize) {
+        self.queued += bytes;
+        pool.more_queued(bytes);
+    }
+
+    #[inline]
+    fn shrink(&mut self, pool: &Pool, bytes: usize) {
+        self.queued -= bytes;
+        pool.less_queued(bytes);
     }
 
     /// Whether more than the high watermark waits.
@@ -213,7 +225,7 @@ impl Conn {
             match driver.send(self.token, &mut self.queue) {
                 Sent::Done(count) => {
                     self.queue.advance(pool, count);
-                    self.queued -= count;
+                    self.shrink(pool, count);
                 }
                 Sent::Pending => {
                     self.in_flight = true;
@@ -244,7 +256,7 @@ impl Conn {
         match result {
             Ok(count) => {
                 queue.advance(pool, count);
-                self.queued -= count;
+                self.shrink(pool, count);
                 queue.append(&mut self.queue);
                 self.queue = queue;
                 self.flush(driver, pool)
@@ -288,7 +300,7 @@ impl Conn {
     pub fn discard(&mut self, pool: &Pool) {
         self.queue.clear(pool);
         if !self.in_flight {
-            self.queued = 0;
+            self.shrink(pool, self.queued);
         }
     }
 

@@ -8,7 +8,8 @@
 //!        |  driver.wait:  submit what is queued, sleep, hand each completion   |
 //!        |      |         to the host; after each one, flush what it wrote     |
 //!        |      v                                                              |
-//!        |  deadlines that are due go to the host, earliest first              |
+//!        |  deadlines that are due go to the host, earliest first; then the    |
+//!        |      |         connections whose deadline in the wheel is due       |
 //!        |      |                                                              |
 //!        |      v                                                              |
 //!        |  host.run: what was ready when it began, in order; after each       |
@@ -32,6 +33,7 @@ use crate::buffer::Pool;
 use crate::driver::{Driver, Sink};
 use crate::op::Token;
 use crate::timer::Timers;
+use crate::timer::wheel::Wheel;
 
 /// The longest sleep. A deadline further away is looked at again then.
 const LONGEST: f64 = 24.0 * 3600.0;
@@ -47,6 +49,11 @@ pub trait Host: Sink {
     /// The clock, in seconds.
     fn now(&self) -> f64;
 
+    /// Whether time goes by itself. A test's clock stands still: a deadline then ends no sleep.
+    fn time_flows(&self) -> bool {
+        true
+    }
+
     /// Whether the wait that comes may sleep. Called before each one.
     fn sleeps(&mut self, _sleeps: bool) {}
 
@@ -55,6 +62,9 @@ pub trait Host: Sink {
 
     /// A deadline is due.
     fn due(&mut self, timer: Self::Timer);
+
+    /// The deadline in the wheel of the connection in this slot is due.
+    fn expired(&mut self, _slot: usize) {}
 
     /// Runs what is ready now.
     fn run(&mut self);
@@ -69,8 +79,10 @@ pub struct Reactor<T> {
     pub driver: Box<dyn Driver>,
     /// Blocks for outgoing bytes.
     pub pool: Pool,
-    /// Deadlines.
+    /// Deadlines of callbacks.
     pub timers: RefCell<Timers<T>>,
+    /// Deadlines of connections, by the index of their token.
+    pub wheel: RefCell<Wheel>,
     dirty: RefCell<Vec<Token>>,
     spare: Cell<Vec<Token>>,
     later: RefCell<Vec<Token>>,
@@ -83,6 +95,7 @@ impl<T> Reactor<T> {
             driver,
             pool: Pool::new(),
             timers: RefCell::new(Timers::default()),
+            wheel: RefCell::default(),
             dirty: RefCell::new(Vec::new()),
             spare: Cell::new(Vec::new()),
             later: RefCell::new(Vec::new()),
@@ -142,6 +155,17 @@ impl<T> Reactor<T> {
                 }
             }
         }
+        if !self.wheel.borrow().is_empty() {
+            let now = host.now();
+            loop {
+                let slot = self.wheel.borrow_mut().pop_due(now);
+                match slot {
+                    Some(slot) => host.expired(slot),
+                    None => break,
+                }
+            }
+            self.flush_dirty(host);
+        }
         host.run();
         self.flush_dirty(host);
         if !self.later.borrow().is_empty() {
@@ -157,9 +181,16 @@ impl<T> Reactor<T> {
         if host.hurried() || !self.later.borrow().is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = self.timers.borrow().next()?;
+        let next = match (self.timers.borrow().next(), self.wheel.borrow().next()) {
+            (Some(one), Some(other)) => one.min(other),
+            (one, other) => one.or(other)?,
+        };
         // A deadline that is not a number would never be due and never let anything behind it pass.
         let left = next - host.now();
-        Some(if left > 0.0 { Duration::from_secs_f64(left.min(LONGEST)) } else { Duration::ZERO })
+        if left > 0.0 {
+            host.time_flows().then(|| Duration::from_secs_f64(left.min(LONGEST)))
+        } else {
+            Some(Duration::ZERO)
+        }
     }
 }

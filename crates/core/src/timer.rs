@@ -1,11 +1,16 @@
 //! What is due when.
 //!
+//! Two containers: this heap, for callbacks that each have a moment of their own, and the [`wheel`],
+//! for connections, whose deadlines nearly always move before they are due.
+//!
 //! A heap of deadlines: earliest first, and in the order of insertion where two are equal. Time is
 //! passed in, as seconds on any clock that does not run backwards; nothing here reads one.
 //!
 //! A cancelled deadline is not searched for: whoever pops it finds it cancelled. So that a program
 //! which sets and cancels a timeout for each request does not collect them, the heap is swept when
 //! more than half of a good number of entries are dead ([`Timers::sweep_due`]).
+
+pub mod wheel;
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -89,7 +89,7 @@ fn everything_leaves_in_order_with_watermarks_and_fin_behind_it() {
             let small = round.to_le_bytes();
             let large = vec![round as u8; 60_000];
             conn.write_pair(&pool, &small, b"-");
-            conn.keep(Box::new(Bytes(large.clone())));
+            conn.keep(&pool, Box::new(Bytes(large.clone())));
             expected.extend_from_slice(&small);
             expected.push(b'-');
             expected.extend_from_slice(&large);

@@ -5,9 +5,10 @@
 //!
 //! # Order and pressure
 //!
-//! Messages are handled one at a time, in order. While a handler is suspended (`busy`) or the peer
-//! does not read what we send (`pressed`), nothing more is handled: what was already received waits
-//! in `backlog`, and beyond 64 KiB reading pauses, so that TCP pushes back on the peer.
+//! Messages are handled one at a time, in order. While a handler is suspended (`BUSY`), the peer does
+//! not read what we send (`PRESSED`), or another of [`Flag::BLOCKED`] holds, nothing more is handled:
+//! what was already received waits in `backlog`, and beyond 64 KiB reading pauses, so that TCP pushes
+//! back on the peer. Without a handler for messages they wait there until `receive` pulls them.
 //!
 //! ```text
 //!   received --> [backlog] --> decoder --> handler --> queue --> socket
@@ -20,10 +21,8 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::conn::Conn;
 use wireway_core::frame::Decoder;
 use wireway_core::op::Token;
@@ -31,53 +30,41 @@ use wireway_core::sys;
 
 use crate::errors::os_error;
 use crate::event_loop::{Endpoint, LoopCore};
-use crate::interp::{self};
 use crate::memory::NewBytes;
 use crate::server::ServerCore;
-use crate::step;
 
+mod deadlines;
 mod ending;
+mod extra;
+mod flags;
+mod flow;
+mod methods;
+mod pacing;
+mod pulling;
 mod receiving;
 mod sending;
 
+use extra::{Extra, Farewell};
+use flags::{Flag, Flags};
 pub use sending::register;
 
-#[derive(Clone, Copy, Default)]
-struct Flags {
-    /// Named in the reactor's list of unflushed connections.
-    dirty: bool,
-    /// A handler is suspended.
-    busy: bool,
-    /// More waits to be sent than the high watermark.
-    pressed: bool,
-    /// Reading is paused.
-    paused: bool,
-    /// The peer sent FIN.
-    ended: bool,
-    /// The server stops: the running handler was the last.
-    stopping: bool,
-    /// No more messages are handled; what is queued is still sent.
-    closing: bool,
-    /// Over.
-    closed: bool,
-    /// Messages are being handled further up the stack.
-    working: bool,
-}
-
-/// Why a connection is about to end.
-struct Farewell {
-    code: &'static str,
-    why: String,
-    error: Option<PyErr>,
-}
-
+/// What a connection has done so far.
 #[derive(Default)]
-struct Rest {
-    bytes: Vec<u8>,
-    start: usize,
+pub struct Account {
+    /// When it was taken over, on the loop's clock, seconds.
+    pub opened: Cell<f64>,
+    /// When bytes last came.
+    pub last_in: Cell<f64>,
+    /// When the kernel last took bytes.
+    pub last_out: Cell<f64>,
+    pub bytes_in: Cell<u64>,
+    /// Bytes queued so far: what of them still waits has not gone out.
+    pub written: Cell<u64>,
+    pub messages_in: Cell<u64>,
+    pub messages_out: Cell<u64>,
 }
 
-/// A connection of a server.
+/// A connection: one that a server accepted, or one that a client made.
 ///
 /// Every method belongs to the loop's thread.
 #[pyclass(frozen, weakref, module = "wireway._native")]
@@ -85,18 +72,14 @@ pub struct Connection {
     server: Py<ServerCore>,
     conn: RefCell<Conn>,
     decoder: RefCell<Decoder<NewBytes>>,
-    backlog: RefCell<Rest>,
-    flags: Cell<Flags>,
+    extra: RefCell<Option<Box<Extra>>>,
+    state: RefCell<Option<Py<PyAny>>>,
+    flags: Flags,
     token: Token,
     number: u64,
     /// The peer's IP address, read at the beginning: the kernel forgets it when the peer resets the connection.
-    peer: Option<SocketAddr>,
-    state: RefCell<Option<Py<PyAny>>>,
-    /// The Task of a suspended handler.
-    task: RefCell<Option<Py<PyAny>>>,
-    /// Futures of `send` and `drain` that wait for the low watermark.
-    waiters: RefCell<Vec<Py<PyAny>>>,
-    farewell: RefCell<Option<Box<Farewell>>>,
+    peer: Cell<Option<SocketAddr>>,
+    account: Account,
 }
 
 // SAFETY: as `LoopCore`.
@@ -105,51 +88,64 @@ unsafe impl Sync for Connection {}
 unsafe impl Send for Connection {}
 
 impl Connection {
-    /// Takes over an accepted socket.
-    pub fn open(
-        py: Python<'_>,
-        core: &Bound<'_, LoopCore>,
+    /// Takes over a connected socket.
+    pub fn open<'py>(
+        core: &Bound<'py, LoopCore>,
         server: Py<ServerCore>,
         fd: OwnedFd,
-    ) -> PyResult<()> {
-        let mut conn = Conn::new(&*core.get().reactor.driver, fd).map_err(|e| os_error(&e))?;
-        let (low, high) = server.get().watermarks;
-        conn.set_limits(low, high);
+        peer: Option<SocketAddr>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (py, this) = (core.py(), core.get());
+        let mut conn = Conn::new(&*this.reactor.driver, fd).map_err(|e| os_error(&e))?;
+        let options = &server.get().options;
+        conn.set_limits(options.low, options.high);
         let (token, raw) = (conn.token(), conn.fd());
-        let peer = sys::peer_name(raw).ok().and_then(|name| name.ip());
         let number = server.get().opened();
-        let connect = server
-            .get()
-            .with_handlers(|handlers| handlers.connect.as_ref().map(|call| call.clone_ref(py)))
-            .flatten();
+        let flags = Flags::default();
+        if server.get().pulled() {
+            flags.set(Flag::PULLED);
+        }
+        let now = this.moment.get();
+        let account = Account {
+            opened: Cell::new(now),
+            last_in: Cell::new(now),
+            last_out: Cell::new(now),
+            ..Account::default()
+        };
         let connection = Bound::new(
             py,
             Self {
                 server,
                 conn: RefCell::new(conn),
                 decoder: RefCell::default(),
-                backlog: RefCell::default(),
-                flags: Cell::default(),
+                extra: RefCell::default(),
+                state: RefCell::new(None),
+                flags,
                 token,
                 number,
-                peer,
-                state: RefCell::new(None),
-                task: RefCell::default(),
-                waiters: RefCell::default(),
-                farewell: RefCell::default(),
+                peer: Cell::new(peer),
+                account,
             },
         )?;
-        core.get().place_stream(token, raw, Endpoint::Connection(connection.clone().unbind()));
-        let this = connection.get();
+        this.place_stream(token, raw, Endpoint::Connection(connection.clone().unbind()));
+        Ok(connection)
+    }
+
+    /// Begins to serve it: `on_connect`, then messages.
+    pub fn begin(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let py = slf.py();
+        let connect = self
+            .server
+            .get()
+            .with_handlers(|handlers| handlers.connect.as_ref().map(|call| call.clone_ref(py)))
+            .flatten();
         if let Some(connect) = connect {
-            this.work(&connection, core, |this| {
-                this.handle(&connection, core, connect.as_ptr(), &[connection.as_ptr()])
-            })?;
+            self.work(slf, core, |this| this.handle(slf, core, connect.as_ptr(), &[slf.as_ptr()]))?;
         }
-        let flags = this.flags.get();
-        if !flags.closing && !flags.paused {
+        self.arm(core.get());
+        if !self.flags.any(Flag::CLOSING | Flag::PAUSED) {
             // ENOENT once detached: there is nothing to read from.
-            let _ = this.conn.borrow().receive(&*core.get().reactor.driver);
+            let _ = self.conn.borrow().receive(&*core.get().reactor.driver);
         }
         Ok(())
     }
@@ -159,11 +155,43 @@ impl Connection {
         self.server.is(server)
     }
 
-    #[inline]
-    fn change(&self, edit: impl FnOnce(&mut Flags)) {
-        let mut flags = self.flags.get();
-        edit(&mut flags);
-        self.flags.set(flags);
+    /// Its name at the driver.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Whether it is closed or about to be.
+    pub fn is_ending(&self) -> bool {
+        self.flags.any(Flag::CLOSING)
+    }
+
+    /// Takes the groups and the user that it belongs to.
+    pub fn memberships(&self) -> (Vec<Box<str>>, Option<Box<str>>) {
+        self.if_extra(|extra| (std::mem::take(&mut extra.groups), extra.user.take()))
+            .unwrap_or_default()
+    }
+
+    /// Reads or changes the rare parts, which are made if need be.
+    fn extra<R>(&self, edit: impl FnOnce(&mut Extra) -> R) -> R {
+        edit(self.extra.borrow_mut().get_or_insert_default())
+    }
+
+    /// Reads or changes the rare parts, if there are any.
+    fn if_extra<R>(&self, edit: impl FnOnce(&mut Extra) -> R) -> Option<R> {
+        self.extra.borrow_mut().as_deref_mut().map(edit)
+    }
+
+    /// Gives the box of the rare parts back when nothing is in it.
+    fn trim(&self) {
+        let mut extra = self.extra.borrow_mut();
+        let empty = extra.as_ref().is_some_and(|extra| extra.is_empty());
+        let box_ = if empty && !self.flags.any(Flag::STALLED | Flag::CLOSING) {
+            extra.take()
+        } else {
+            None
+        };
+        drop(extra);
+        drop(box_);
     }
 }
 
@@ -198,150 +226,4 @@ pub fn socket_name<'py>(
     let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
     let path = std::ffi::OsStr::from_bytes(&path[..end]);
     Ok(Some(path.into_pyobject(py)?.into_any()))
-}
-
-#[pymethods]
-impl Connection {
-    /// Its number at its server, from 1.
-    #[getter]
-    fn id(&self) -> u64 {
-        self.number
-    }
-
-    /// The peer's address: `(host, port)`, `(host, port, flow, scope)`, or a path. None once closed.
-    #[getter]
-    fn peer<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match (self.conn.borrow().fd(), self.peer) {
-            (0.., Some(address)) => ip_name(py, address).map(Some),
-            (fd, _) => socket_name(py, fd, true),
-        }
-    }
-
-    /// Our own address, in the same form.
-    #[getter]
-    fn local<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        socket_name(py, self.conn.borrow().fd(), false)
-    }
-
-    /// Yours: whatever you keep for this connection. None at first.
-    #[getter]
-    fn get_state(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.borrow().as_ref().map(|state| state.clone_ref(py))
-    }
-
-    #[setter]
-    fn set_state(&self, value: Option<Py<PyAny>>) {
-        let former = std::mem::replace(&mut *self.state.borrow_mut(), value);
-        drop(former);
-    }
-
-    /// Whether it is closed or about to be.
-    #[getter]
-    fn is_closing(&self) -> bool {
-        self.flags.get().closing
-    }
-
-    /// Whether less than the high watermark waits to be sent, so that `send` would not wait.
-    #[getter]
-    fn writable(&self) -> bool {
-        let flags = self.flags.get();
-        !flags.closing && !flags.pressed
-    }
-
-    /// Bytes that wait to be sent.
-    #[getter]
-    fn queued(&self) -> usize {
-        self.conn.borrow().queued()
-    }
-
-    /// Waits until at most the low watermark waits to be sent. Cancelling it changes nothing.
-    fn drain<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let (this, py) = (slf.get(), slf.py());
-        if this.flags.get().closed {
-            return Err(this.closed_error(py));
-        }
-        if this.flags.get().pressed {
-            return this.wait(this.server.get().core(py));
-        }
-        // SAFETY: a new reference.
-        Ok(unsafe { Bound::from_owned_ptr(py, step::done()) })
-    }
-
-    /// Sends what is queued, then FIN, and ends. No more messages are handled.
-    #[pyo3(signature = (why = "closed by the server"))]
-    fn close(slf: &Bound<'_, Self>, why: &str) -> PyResult<()> {
-        let this = slf.get();
-        let core = this.server.get().core(slf.py());
-        core.get().check_thread()?;
-        this.begin_close(slf, core, "closed", why.to_owned(), None)
-    }
-
-    /// Ends at once; what is queued is lost.
-    #[pyo3(signature = (why = "aborted by the server"))]
-    fn abort(slf: &Bound<'_, Self>, why: &str) -> PyResult<()> {
-        let this = slf.get();
-        let core = this.server.get().core(slf.py());
-        core.get().check_thread()?;
-        this.end(slf, core, "aborted", why.to_owned(), None)
-    }
-
-    /// The server stops: ends when the running handler and what is queued are done.
-    fn _drain_and_close(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().drain_and_close(slf, slf.get().server.get().core(slf.py()))
-    }
-
-    /// The server stopped: ends at once, and a handler that still runs is cancelled.
-    fn _abort_and_cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().abort_and_cancel(slf, slf.get().server.get().core(slf.py()))
-    }
-
-    /// A handler's Task ended.
-    fn _handler_done(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (this, py) = (slf.get(), slf.py());
-        let core = this.server.get().core(py);
-        this.change(|flags| flags.busy = false);
-        drop(this.task.take());
-        let error = if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-            Some(interp::cancelled_error(py)?.call0()?)
-        } else {
-            Some(task.call_method0(intern!(py, "exception"))?).filter(|error| !error.is_none())
-        };
-        if let Some(error) = error {
-            return this.handler_failed(slf, core, PyErr::from_value(error));
-        }
-        this.go_on(slf, core)
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let this = slf.get();
-        let flags = this.flags.get();
-        if flags.closed {
-            return Ok(format!("<Connection {} closed>", this.number));
-        }
-        let peer = this.peer(slf.py())?.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-        let state = if flags.closing { " closing" } else { "" };
-        Ok(format!("<Connection {} peer={peer}{state}>", this.number))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.server)?;
-        if let Ok(state) = self.state.try_borrow() {
-            visit.call(&*state)?;
-        }
-        if let Ok(task) = self.task.try_borrow() {
-            visit.call(&*task)?;
-        }
-        if let Ok(waiters) = self.waiters.try_borrow() {
-            for waiter in waiters.iter() {
-                visit.call(waiter)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn __clear__(&self) {
-        drop(self.state.take());
-        drop(self.task.take());
-        drop(self.waiters.take());
-    }
 }

@@ -26,6 +26,7 @@ use pyo3::types::PyTuple;
 use pyo3::{PyTraverseError, PyVisit, intern};
 use wireway_core::driver::{Backend, Waker};
 use wireway_core::reactor::Reactor;
+use wireway_core::sys;
 
 use crate::errors::{loop_closed, os_error};
 use crate::handle::Handle;
@@ -62,6 +63,10 @@ pub struct LoopCore {
     /// Identity of the thread that runs the loop, 0 while nobody does.
     runner: Cell<usize>,
     waker: Waker,
+    /// A test's clock, seconds; not a number while time flows.
+    clock: Cell<f64>,
+    /// When the driver last came back from a wait, seconds: near enough for deadlines of connections.
+    pub(crate) moment: Cell<f64>,
 }
 
 // SAFETY: PyO3 wants classes to be usable from any thread. Every method is called with the GIL held,
@@ -105,6 +110,8 @@ impl LoopCore {
             closed: Cell::new(false),
             runner: Cell::new(0),
             waker,
+            clock: Cell::new(f64::NAN),
+            moment: Cell::new(sys::monotonic()),
         })
     }
 
@@ -165,6 +172,15 @@ impl LoopCore {
         this.push(handle.clone().unbind());
         this.waker.wake();
         Ok(handle)
+    }
+
+    /// Puts a clock that stands still in the place of CLOCK_MONOTONIC, for tests; None takes it away.
+    /// While it is there no deadline ends a sleep: it is looked at when something else ends it.
+    fn _set_clock(&self, seconds: Option<f64>) -> PyResult<()> {
+        self.check_thread()?;
+        self.clock.set(seconds.unwrap_or(f64::NAN));
+        self.moment.set(self.now());
+        Ok(())
     }
 
     /// Appends a handle of any kind to the ready queue.

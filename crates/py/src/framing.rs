@@ -121,7 +121,7 @@ pub fn queue(
                 if header > 0 {
                     conn.write(pool, &before[..header]);
                 }
-                conn.keep(KeptBytes::boxed(bytes));
+                conn.keep(pool, KeptBytes::boxed(bytes));
                 if !trailer.is_empty() {
                     conn.write(pool, trailer);
                 }
@@ -133,8 +133,13 @@ pub fn queue(
     lend(data, |content| queue_copy(conn, pool, framing, content))?
 }
 
+/// Queues the frame of a copy of `content`.
+///
+/// # Errors
+///
+/// As [`queue`].
 #[inline]
-fn queue_copy(
+pub fn queue_copy(
     conn: &RefCell<Conn>,
     pool: &Pool,
     framing: &Framing,

@@ -106,6 +106,8 @@ impl Sink for Host<'_, '_> {
             block();
             ffi::PyEval_RestoreThread(state);
         }
+        let core = self.core.get();
+        core.moment.set(core.now());
     }
 
     fn room(&mut self, token: Token, hint: usize) -> Option<&mut [u8]> {
@@ -188,11 +190,28 @@ impl reactor::Host for Host<'_, '_> {
 
     #[inline]
     fn now(&self) -> f64 {
-        sys::monotonic()
+        self.core.get().now()
+    }
+
+    fn time_flows(&self) -> bool {
+        self.core.get().time_flows()
+    }
+
+    fn expired(&mut self, slot: usize) {
+        let (core, py) = (self.core.get(), self.core.py());
+        let connection = match core.endpoints.borrow().get(slot) {
+            Some(Endpoint::Connection(connection)) => connection.clone_ref(py),
+            _ => return,
+        };
+        let result = connection.get().expired(connection.bind(py), self.core);
+        self.keep(result);
+        core.reactor.flush_dirty(self);
     }
 
     fn sleeps(&mut self, sleeps: bool) {
         self.sleeps = sleeps;
+        let core = self.core.get();
+        core.moment.set(core.now());
     }
 
     #[inline]

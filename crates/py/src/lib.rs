@@ -6,7 +6,7 @@
 //!   transport    StreamTransport: asyncio's TCP and Unix streams          step        async handlers without a Task
 //!   framing      framings from Python, functions that cut, FrameSplitter
 //!   handle       Handle and TimerHandle                                   errors      where every error is mapped
-//!   memory       bytes for what was received
+//!   memory       bytes for what was received and for what is sent       outcome     wireway.SendResult
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -25,6 +25,7 @@ mod host;
 mod interp;
 mod listener;
 mod memory;
+mod outcome;
 mod server;
 mod step;
 mod transport;

@@ -20,7 +20,6 @@ use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::driver::Fate;
 use wireway_core::op::{Op, Role, Token};
 
-use crate::connection::Connection;
 use crate::errors::{is_os_error, is_ours, leaves_the_loop, os_error};
 use crate::event_loop::{Endpoint, LoopCore};
 use crate::interp;
@@ -249,7 +248,7 @@ impl Listener {
             Some(Taker::Server(server)) => Taker::Server(server.clone_ref(py)),
         };
         match taker {
-            Taker::Server(server) => Connection::open(py, core, server, fd),
+            Taker::Server(server) => ServerCore::accepted(server.bind(py), core, fd),
             Taker::Callback(callback) => {
                 let raw = fd.into_raw_fd();
                 let socket = match interp::python_socket(py).and_then(|class| {

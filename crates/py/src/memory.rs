@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::os::raw::c_int;
+use std::rc::Rc;
 use std::sync::Once;
 
 use pyo3::ffi;
@@ -147,5 +148,28 @@ pub fn with_bytes<R>(data: &Bound<'_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> 
         let result = body(content);
         ffi::PyBuffer_Release(&raw mut view);
         Ok(result)
+    }
+}
+
+/// A framed message that many connections send: one piece of memory for all.
+#[derive(Clone)]
+pub struct Shared(Rc<[u8]>);
+
+// SAFETY: what an `Rc` holds does not move, nobody changes it, and the reference keeps it alive.
+unsafe impl Payload for Shared {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// A framed message.
+    pub fn new(frame: Vec<u8>) -> Self {
+        Self(frame.into())
+    }
+
+    /// Its bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }

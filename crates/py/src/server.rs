@@ -1,29 +1,72 @@
-//! `ServerCore`: what all connections of one framed server share, natively: framing, handlers, limits
-//! and counts. The Python half is `wireway.net.server`.
+//! `ServerCore`: what all connections of one framed server share, natively: framing, handlers, options,
+//! groups, counts, and the records of those that ended. The Python half is `wireway.net.server`.
+//!
+//! A client has one too, for its one connection: `adopt`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::frame::Framing;
+use wireway_core::sys;
 
 use crate::connection::Connection;
 use crate::event_loop::{Endpoint, LoopCore};
 use crate::interp;
+use crate::outcome;
+
+mod fanout;
+mod groups;
+mod options;
+pub mod record;
+mod stats;
+
+use groups::Groups;
+use options::Options;
+use record::Record;
+
+/// Records of ended connections that are kept.
+const RECORDS: usize = 10_000;
 
 /// What the handlers of a server are.
 pub struct Handlers {
-    /// `on_message(conn, message)` or `on_batch(conn, [messages])`.
-    pub messages: Py<PyAny>,
+    /// `on_message(conn, message)` or `on_batch(conn, [messages])`; without one messages are pulled.
+    messages: Option<Py<PyAny>>,
     /// `messages` takes a list.
     pub batch: bool,
     /// `on_connect(conn)`.
     pub connect: Option<Py<PyAny>>,
-    /// `closed(conn, code, why, error)`: builds the reason, logs it, calls the user's `on_close`.
+    /// `closed(conn, evidence)`: builds the reason, logs it, calls the user's `on_close`.
     pub closed: Py<PyAny>,
     /// The user has an `on_close`: also ordinary ends are told.
     pub wants_close: bool,
+}
+
+impl Handlers {
+    /// A reference to the handler of messages.
+    #[inline]
+    pub fn clone_messages(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.messages.as_ref().map(|call| call.clone_ref(py))
+    }
+
+    fn read(dict: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let item = |key| Ok::<_, PyErr>(dict.get_item(key)?.filter(|value| !value.is_none()));
+        let batch = item("batch")?;
+        let messages = batch.clone().or(item("message")?);
+        Ok(Self {
+            batch: batch.is_some(),
+            messages: messages.map(Bound::unbind),
+            connect: item("connect")?.map(Bound::unbind),
+            closed: item("closed")?
+                .ok_or_else(|| PyValueError::new_err("handlers need `closed`"))?
+                .unbind(),
+            wants_close: item("wants_close")?.is_some_and(|flag| flag.is_truthy().unwrap_or(true)),
+        })
+    }
 }
 
 /// What the connections of one server share.
@@ -32,14 +75,18 @@ pub struct ServerCore {
     core: Py<LoopCore>,
     /// How the stream is cut.
     pub framing: Framing,
+    /// What it was told.
+    pub options: Options,
     handlers: RefCell<Option<Handlers>>,
+    pulled: bool,
     /// The context that handlers run in, or in copies of.
     pub context: Py<PyAny>,
-    /// Watermarks of each connection, bytes: low, high.
-    pub watermarks: (usize, usize),
-    accepted: Cell<u64>,
-    open: Cell<usize>,
-    messages: Cell<u64>,
+    counts: stats::Counts,
+    groups: RefCell<Groups>,
+    users: RefCell<Groups>,
+    records: RefCell<VecDeque<Box<Record>>>,
+    /// Connections whose next message waits for a handler to be done, first come, first served.
+    held: RefCell<VecDeque<Py<Connection>>>,
     drained: RefCell<Option<Py<PyAny>>>,
 }
 
@@ -50,61 +97,44 @@ unsafe impl Send for ServerCore {}
 
 #[pymethods]
 impl ServerCore {
-    /// `framing` is what `_native()` of a framing returns.
+    /// `framing` is what `_native()` of a framing gives, `handlers` has the keys `message`, `batch`, `connect`, `closed`
+    /// and `wants_close`, `options` is what `wireway.config.native_options` gives.
     #[new]
-    #[pyo3(signature = (core, framing, messages, closed, *, batch = false, connect = None,
-                        wants_close = false, low = 16384, high = 65536))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, called from one place")]
     fn new(
         py: Python<'_>,
         core: Py<LoopCore>,
         framing: &Bound<'_, PyAny>,
-        messages: Py<PyAny>,
-        closed: Py<PyAny>,
-        batch: bool,
-        connect: Option<Py<PyAny>>,
-        wants_close: bool,
-        low: usize,
-        high: usize,
+        handlers: &Bound<'_, PyDict>,
+        options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        if low > high {
-            return Err(PyValueError::new_err("low must be at most high"));
-        }
+        outcome::learn(py)?;
+        let handlers = Handlers::read(handlers)?;
         Ok(Self {
             core,
             framing: crate::framing::parse(framing)?,
-            handlers: RefCell::new(Some(Handlers {
-                messages,
-                batch,
-                connect,
-                closed,
-                wants_close,
-            })),
+            options: Options::read(options)?,
+            pulled: handlers.messages.is_none(),
+            handlers: RefCell::new(Some(handlers)),
             context: interp::copy_context(py)?,
-            watermarks: (low, high),
-            accepted: Cell::new(0),
-            open: Cell::new(0),
-            messages: Cell::new(0),
+            counts: stats::Counts::default(),
+            groups: RefCell::default(),
+            users: RefCell::default(),
+            records: RefCell::default(),
+            held: RefCell::default(),
             drained: RefCell::new(None),
         })
     }
 
-    /// Connections accepted so far.
-    #[getter]
-    fn accepted(&self) -> u64 {
-        self.accepted.get()
-    }
-
-    /// Connections open now.
-    #[getter]
-    fn open(&self) -> usize {
-        self.open.get()
-    }
-
-    /// Messages received so far.
-    #[getter]
-    fn messages(&self) -> u64 {
-        self.messages.get()
+    /// Takes over a connected, non-blocking stream socket: from now on the connection owns the descriptor.
+    fn adopt<'py>(slf: &Bound<'py, Self>, fd: RawFd) -> PyResult<Bound<'py, Connection>> {
+        let core = slf.get().core(slf.py());
+        core.get().check()?;
+        // SAFETY: the caller gives the descriptor away.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let peer = peer_of(&fd);
+        let connection = Connection::open(core, slf.clone().unbind(), fd, peer)?;
+        connection.get().begin(&connection, core)?;
+        Ok(connection)
     }
 
     /// The open connections.
@@ -122,9 +152,20 @@ impl ServerCore {
             .collect()
     }
 
+    /// What is known of the connections that ended, oldest first: the last 10,000.
+    #[pyo3(signature = (most = RECORDS))]
+    fn records<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        let records = self.records.borrow();
+        for record in records.iter().skip(records.len().saturating_sub(most)) {
+            list.append(record.evidence(py, None)?)?;
+        }
+        Ok(list)
+    }
+
     /// `callback()` runs once when no connection is open, at once if none is.
     fn when_drained(&self, callback: Py<PyAny>) -> PyResult<()> {
-        if self.open.get() == 0 {
+        if self.counts.open.get() == 0 {
             // SAFETY: a method of a Python class runs with the GIL held.
             let py = unsafe { Python::assume_attached() };
             return callback.call0(py).map(drop);
@@ -132,6 +173,53 @@ impl ServerCore {
         let former = self.drained.borrow_mut().replace(callback);
         drop(former);
         Ok(())
+    }
+
+    /// The counts so far, see `wireway.net.server.ServerStats`.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = self.counts.to_dict(py)?;
+        dict.set_item("queued", self.core.get().reactor.pool.queued())?;
+        Ok(dict)
+    }
+
+    /// Sends a message to each connection of a group, or to all, except those in `exclude`: framed once,
+    /// shared by all. Returns how many it was queued for.
+    #[pyo3(signature = (message, group = None, exclude = Vec::new()))]
+    fn broadcast(
+        slf: &Bound<'_, Self>,
+        message: &Bound<'_, PyAny>,
+        group: Option<&str>,
+        exclude: Vec<Py<Connection>>,
+    ) -> PyResult<usize> {
+        slf.get().fan_out(slf, message, fanout::To::group(group), &exclude)
+    }
+
+    /// The same to each connection of a user.
+    fn send_to_user(
+        slf: &Bound<'_, Self>,
+        user: &str,
+        message: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        slf.get().fan_out(slf, message, fanout::To::User(user), &[])
+    }
+
+    /// The connections of a group.
+    fn members(slf: &Bound<'_, Self>, group: &str) -> Vec<Py<Connection>> {
+        slf.get().living(slf.py(), &slf.get().groups.borrow().members(group))
+    }
+
+    /// The connections of a user.
+    fn connections_of(slf: &Bound<'_, Self>, user: &str) -> Vec<Py<Connection>> {
+        slf.get().living(slf.py(), &slf.get().users.borrow().members(user))
+    }
+
+    /// Each group and how many connections it has.
+    fn group_counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, count) in self.groups.borrow().counts() {
+            dict.set_item(name, count)?;
+        }
+        Ok(dict)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -144,6 +232,11 @@ impl ServerCore {
             visit.call(&handlers.connect)?;
             visit.call(&handlers.closed)?;
         }
+        if let Ok(held) = self.held.try_borrow() {
+            for connection in held.iter() {
+                visit.call(connection)?;
+            }
+        }
         if let Ok(drained) = self.drained.try_borrow() {
             visit.call(&*drained)?;
         }
@@ -152,6 +245,7 @@ impl ServerCore {
 
     fn __clear__(&self) {
         drop(self.handlers.take());
+        drop(self.held.take());
         drop(self.drained.take());
     }
 }
@@ -163,17 +257,32 @@ impl ServerCore {
         self.core.bind(py)
     }
 
+    /// Whether messages are pulled, for there is no handler.
+    pub fn pulled(&self) -> bool {
+        self.pulled
+    }
+
+    /// A socket was accepted.
+    pub fn accepted(
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        fd: OwnedFd,
+    ) -> PyResult<()> {
+        let peer = peer_of(&fd);
+        let connection = Connection::open(core, slf.clone().unbind(), fd, peer)?;
+        connection.get().begin(&connection, core)
+    }
+
     /// A connection begins: its number, from 1.
     pub fn opened(&self) -> u64 {
-        self.open.set(self.open.get() + 1);
-        self.accepted.set(self.accepted.get() + 1);
-        self.accepted.get()
+        self.counts.opened()
     }
 
     /// A connection ended.
-    pub fn closed(&self, py: Python<'_>) -> PyResult<()> {
-        self.open.set(self.open.get() - 1);
-        if self.open.get() == 0 {
+    pub fn closed(&self, py: Python<'_>, record: Record) -> PyResult<()> {
+        self.counts.closed(record.code);
+        self.keep(record);
+        if self.counts.open.get() == 0 {
             let callback = self.drained.borrow_mut().take();
             if let Some(callback) = callback {
                 callback.call0(py)?;
@@ -182,10 +291,73 @@ impl ServerCore {
         Ok(())
     }
 
-    /// Counts messages.
+    fn keep(&self, record: Record) {
+        let mut records = self.records.borrow_mut();
+        if records.len() == RECORDS {
+            records.pop_front();
+        }
+        records.push_back(Box::new(record));
+    }
+
+    /// Counts messages that came.
     #[inline]
     pub fn count(&self, messages: u64) {
-        self.messages.set(self.messages.get() + messages);
+        stats::add(&self.counts.messages_in, messages);
+    }
+
+    /// Counts bytes that came.
+    #[inline]
+    pub fn count_received(&self, bytes: usize) {
+        stats::add(&self.counts.bytes_in, bytes as u64);
+    }
+
+    /// Counts one message of so many bytes that was queued.
+    #[inline]
+    pub fn count_sent(&self, bytes: usize) {
+        stats::add(&self.counts.messages_out, 1);
+        stats::add(&self.counts.bytes_out, bytes as u64);
+    }
+
+    /// Counts connections whose reading is paused.
+    pub fn paused(&self, change: i64) {
+        let paused = &self.counts.paused;
+        paused.set(paused.get() + change);
+    }
+
+    /// Counts handlers that are suspended.
+    pub fn suspended(&self, change: i64) {
+        let suspended = &self.counts.handlers;
+        suspended.set(suspended.get() + change);
+    }
+
+    /// Whether one handler more may be suspended.
+    pub fn has_room_for_handler(&self) -> bool {
+        let limit = self.options.handlers;
+        limit == usize::MAX || self.counts.handlers.get() < limit as i64
+    }
+
+    /// A connection waits for a handler of another to be done.
+    pub fn hold(&self, connection: Py<Connection>) {
+        self.held.borrow_mut().push_back(connection);
+    }
+
+    /// A handler is done: the next in the queue goes on.
+    pub fn release_held(&self, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        while self.has_room_for_handler() {
+            let next = self.held.borrow_mut().pop_front();
+            let Some(next) = next else { break };
+            next.get().released(next.bind(core.py()), core)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a limit only counts; then this one is counted.
+    pub fn would_close(&self, limit: &'static str) -> bool {
+        let dry = self.options.dry_run.iter().any(|name| name == limit);
+        if dry {
+            self.counts.would_close(limit);
+        }
+        dry
     }
 
     /// A part of the handlers, as an owned reference; None after the collector cleared them.
@@ -193,4 +365,9 @@ impl ServerCore {
     pub fn with_handlers<R>(&self, read: impl FnOnce(&Handlers) -> R) -> Option<R> {
         self.handlers.borrow().as_ref().map(read)
     }
+}
+
+fn peer_of(fd: &OwnedFd) -> Option<std::net::SocketAddr> {
+    use std::os::fd::AsRawFd;
+    sys::peer_name(fd.as_raw_fd()).ok().and_then(|name| name.ip())
 }

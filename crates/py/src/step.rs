@@ -42,7 +42,7 @@ use crate::interp::{self, ContextProbe};
 mod done;
 mod shell;
 
-pub use done::{done, register};
+pub use done::{arrived, done, register};
 use shell::Shell;
 
 /// What became of a handler's first step.

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wireway._native import Connection, Listener, ServerCore
+from wireway.config import Buffers, native_options
 from wireway.errors import ConfigError, WirewayError
 from wireway.framing import Framing, LengthPrefix, Raw
 from wireway.loop import EventLoop, new_event_loop
@@ -169,7 +170,8 @@ class Server:
         core = self._core
         if core is None:
             return {"accepted": 0, "open": 0, "messages": 0}
-        return {"accepted": core.accepted, "open": core.open, "messages": core.messages}
+        stats = core.stats()
+        return {"accepted": stats["accepted"], "open": stats["open"], "messages": stats["messages_in"]}
 
     def _running(self) -> EventLoop:
         if self._loop is None:
@@ -192,8 +194,7 @@ class Server:
             )
         if self._core is not None:
             raise WirewayError("the server runs already")
-        handler = self._on_batch or self._on_message
-        if handler is None:
+        if not (self._on_batch or self._on_message or self._on_connect):
             raise ConfigError("the server has no handler: decorate one with @server.on_message")
         sockets = listen(self._address, self._backlog)
         self._loop = loop
@@ -202,13 +203,14 @@ class Server:
         self._core = ServerCore(
             loop,
             self._framing._native(),
-            handler,
-            self._closed,
-            batch=self._on_batch is not None,
-            connect=self._on_connect,
-            wants_close=self._on_close is not None,
-            low=self._low,
-            high=self._high,
+            {
+                "message": self._on_message,
+                "batch": self._on_batch,
+                "connect": self._on_connect,
+                "closed": self._closed,
+                "wants_close": self._on_close is not None,
+            },
+            native_options(buffers=Buffers(low=self._low, high=self._high)),
         )
         self._sockets = sockets
         try:
@@ -309,7 +311,8 @@ class Server:
             file.remove()
         self._listeners, self._sockets, self._files = [], [], []
 
-    def _closed(self, connection: Connection, code: str, why: str, error: BaseException | None) -> None:
+    def _closed(self, connection: Connection, evidence: dict[str, Any]) -> None:
+        code, why, error = evidence["code"], evidence["why"], evidence["error"]
         reason = CloseReason(code, why, error)
         level = _LEVELS.get(code, logging.DEBUG)
         if logger.isEnabledFor(level):

@@ -86,6 +86,11 @@ pub fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     Ok(info)
 }
 
+/// Bytes that arrived and were not read (`SIOCINQ`); 0 if that can not be known.
+pub fn unread(fd: RawFd) -> u32 {
+    amount(fd, libc::FIONREAD)
+}
+
 /// An ioctl that gives a number of bytes. `SIOCINQ` is `FIONREAD` and `SIOCOUTQ` is `TIOCOUTQ` (`tcp(7)`).
 fn amount(fd: RawFd, request: libc::Ioctl) -> u32 {
     let mut value: libc::c_int = 0;

@@ -3,18 +3,42 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use wireway_core::sys;
+
 use crate::errors::{leaves_the_loop, ours};
 use crate::event_loop::LoopCore;
+use crate::server::record::{Record, autopsy};
 
-use super::{Connection, Farewell};
+use super::{Connection, Farewell, Flag};
+
+/// Ends that are nobody's fault: not logged, and told only to those who asked.
+const ORDINARY: [&str; 4] = ["peer-closed", "closed", "server-stopped", "aborted"];
 
 impl Connection {
     pub(super) fn closed_error(&self, py: Python<'_>) -> PyErr {
-        let why = self.farewell.borrow().as_ref().map_or_else(
-            || "the connection is closed".to_owned(),
-            |farewell| format!("the connection is closed: {}", farewell.why),
-        );
-        ours(py, "ConnectionClosedError", &why)
+        let why = self
+            .if_extra(|extra| extra.farewell.as_ref().map(|farewell| farewell.why.clone()))
+            .flatten();
+        let half = self.flags.any(Flag::HALF) && !self.flags.any(Flag::CLOSING);
+        let text = match why {
+            Some(why) => format!("the connection is closed: {why}"),
+            None if half => "the connection's sending half is closed".to_owned(),
+            None if self.flags.any(Flag::ENDED) => {
+                "the connection is closed: the peer closed".to_owned()
+            }
+            None => "the connection is closed".to_owned(),
+        };
+        ours(py, "ConnectionClosedError", &text)
+    }
+
+    /// Whether it came, or comes, to a clean end.
+    pub(super) fn ends_well(&self) -> bool {
+        let code =
+            self.if_extra(|extra| extra.farewell.as_ref().map(|farewell| farewell.code)).flatten();
+        match code {
+            Some(code) => matches!(code, "peer-closed" | "closed" | "server-stopped"),
+            None => !self.decoder.borrow().is_partial(),
+        }
     }
 
     /// Ends the connection at once; what is queued is lost.
@@ -26,11 +50,11 @@ impl Connection {
         why: String,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        if self.flags.get().closed {
+        if self.flags.any(Flag::CLOSED) {
             return Ok(());
         }
-        self.change(|flags| flags.closing = true);
-        self.keep_farewell(code, why, error);
+        self.keep_farewell(core.get(), code, why, error);
+        self.flags.set(Flag::CLOSING);
         self.over(slf, core)
     }
 
@@ -43,23 +67,65 @@ impl Connection {
         why: String,
         error: Option<PyErr>,
     ) -> PyResult<()> {
-        if self.flags.get().closing {
+        if self.flags.any(Flag::CLOSING) {
             return Ok(());
         }
-        self.change(|flags| flags.closing = true);
-        self.keep_farewell(code, why, error);
+        self.keep_farewell(core.get(), code, why, error);
+        self.flags.set(Flag::CLOSING);
         let reactor = &core.get().reactor;
         let outcome = {
             let mut conn = self.conn.borrow_mut();
             conn.pause(&*reactor.driver);
-            if self.flags.get().ended {
+            if self.flags.any(Flag::ENDED) {
                 // The peer has said all: closing sends the FIN.
                 conn.flush(&*reactor.driver, &reactor.pool)
             } else {
                 conn.finish(&*reactor.driver, &reactor.pool)
             }
         };
-        self.flushed(slf, core, outcome)
+        self.flushed(slf, core, outcome)?;
+        // What is left: not for ever.
+        self.arm(core.get());
+        Ok(())
+    }
+
+    /// Everything that was queued has left a connection that closes.
+    pub(super) fn sent_all(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        let code =
+            self.if_extra(|extra| extra.farewell.as_ref().map(|farewell| farewell.code)).flatten();
+        if code != Some("aborted") && self.peer_goes_on() {
+            // Closing now would answer what still comes with RST, and the peer might never read our last
+            // words (RFC 1122, 4.2.2.13). Read it away until the peer ends too, for a bounded time.
+            if !self.flags.any(Flag::LINGERS) {
+                self.flags.set(Flag::LINGERS);
+                let _ = self.conn.borrow().receive(&*core.get().reactor.driver);
+            }
+            return Ok(());
+        }
+        self.over(slf, core)
+    }
+
+    /// Whether the peer was sending when we ended.
+    fn peer_goes_on(&self) -> bool {
+        if self.flags.any(Flag::ENDED)
+            || self.server.get().options.deadlines.close_linger == f64::INFINITY
+        {
+            return false;
+        }
+        self.flags.any(Flag::LINGERS) || sys::info::unread(self.conn.borrow().fd()) > 0
+    }
+
+    /// A close took too long: what is left of it is lost.
+    pub(super) fn end_lingering(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        self.over(slf, core)
     }
 
     /// Ends the connection because the server stops.
@@ -77,16 +143,16 @@ impl Connection {
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
     ) -> PyResult<()> {
-        let flags = self.flags.get();
-        if flags.busy || flags.pressed {
+        if self.flags.any(Flag::BUSY | Flag::PRESSED) {
             // Not one message more; what waits is dropped.
             self.conn.borrow().pause(&*core.get().reactor.driver);
-            drop(self.backlog.take());
-            self.change(|flags| {
-                flags.stopping = true;
-                flags.paused = false;
-            });
-            return Ok(());
+            let backlog = self.if_extra(|extra| std::mem::take(&mut extra.backlog));
+            drop(backlog);
+            self.flags.set(Flag::STOPPING);
+            if self.flags.clear(Flag::PAUSED) {
+                self.server.get().paused(-1);
+            }
+            return self.feed(slf, core);
         }
         self.server_stopped(slf, core)
     }
@@ -98,7 +164,7 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let task = self.task.borrow().as_ref().map(|task| task.clone_ref(py));
+        let task = self.if_extra(|e| e.task.as_ref().map(|task| task.clone_ref(py))).flatten();
         self.end(slf, core, "aborted", "the server stopped".to_owned(), None)?;
         match task {
             Some(task) => task.call_method0(py, intern!(py, "cancel")).map(drop),
@@ -106,46 +172,55 @@ impl Connection {
         }
     }
 
-    pub(super) fn keep_farewell(&self, code: &'static str, why: String, error: Option<PyErr>) {
-        let mut farewell = self.farewell.borrow_mut();
-        if farewell.is_none() {
-            *farewell = Some(Box::new(Farewell { code, why, error }));
-        }
+    fn keep_farewell(
+        &self,
+        core: &LoopCore,
+        code: &'static str,
+        why: String,
+        error: Option<PyErr>,
+    ) {
+        let now = core.moment.get();
+        self.extra(|extra| {
+            if extra.farewell.is_none() {
+                extra.farewell = Some(Box::new(Farewell { code, why, error }));
+                extra.closing_since = now;
+            }
+        });
     }
 
     /// The end: the descriptor goes, waits end, the server is told.
     pub(super) fn over(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
         let py = slf.py();
-        if self.flags.get().closed {
+        if self.flags.any(Flag::CLOSED) {
             return Ok(());
         }
-        self.change(|flags| flags.closed = true);
+        self.flags.set(Flag::CLOSED);
         let server = self.server.get();
+        let record = self.record(py, core.get());
         let (closed, wants) = server
             .with_handlers(|handlers| (Some(handlers.closed.clone_ref(py)), handlers.wants_close))
             .unwrap_or((None, false));
-        let ordinary = self.farewell.borrow().as_ref().is_none_or(|farewell| {
-            matches!(farewell.code, "peer-closed" | "closed" | "server-stopped" | "aborted")
-        });
+        let ordinary = ORDINARY.contains(&record.code);
         let mut result = Ok(());
         if let Some(closed) = closed
             && (wants || !ordinary)
         {
-            let told = {
-                let farewell = self.farewell.borrow();
-                farewell.as_ref().map(|farewell| {
-                    let error = farewell.error.as_ref().map(|error| error.value(py).clone());
-                    (farewell.code, farewell.why.clone(), error)
+            let error = self
+                .if_extra(|extra| {
+                    let farewell = extra.farewell.as_ref()?;
+                    farewell.error.as_ref().map(|error| error.value(py).clone())
                 })
-            };
-            if let Some((code, why, error)) = told {
-                // The descriptor is still open: `peer` and `local` answer in `on_close`.
-                result = closed.call1(py, (slf, code, why, error)).map(drop);
-            }
+                .flatten();
+            // The descriptor is still open: `peer` and `local` answer in `on_close`.
+            result = record
+                .evidence(py, error)
+                .and_then(|evidence| closed.call1(py, (slf, evidence)).map(drop));
         }
         self.release(core.get());
         self.settle(py, Some(self.closed_error(py)))?;
-        server.closed(py)?;
+        self.release_receiver(py)?;
+        self.leave_all(server);
+        server.closed(py, record)?;
         match result {
             Err(error) if !leaves_the_loop(py, &error) => {
                 LoopCore::report(core, "on_close failed", &error, &[("connection", slf.as_any())])
@@ -154,23 +229,81 @@ impl Connection {
         }
     }
 
+    /// What is known of the end, taken while the descriptor is still open.
+    fn record(&self, py: Python<'_>, core: &LoopCore) -> Record {
+        let account = &self.account;
+        let now = core.now();
+        let (fd, queued) = {
+            let conn = self.conn.borrow();
+            (conn.fd(), conn.queued())
+        };
+        let (code, why, errno) = self
+            .if_extra(|extra| {
+                extra.farewell.as_ref().map(|farewell| {
+                    let errno = farewell.error.as_ref().and_then(|error| errno_of(py, error));
+                    (farewell.code, farewell.why.clone(), errno)
+                })
+            })
+            .flatten()
+            .unwrap_or(("aborted", String::new(), None));
+        let backlog = self.if_extra(|extra| extra.backlog.len()).unwrap_or(0);
+        Record {
+            id: self.number,
+            code,
+            why,
+            errno,
+            peer: self.peer.get(),
+            phase: self.phase(),
+            death: autopsy(fd),
+            queued,
+            backlog,
+            partial: self.decoder.borrow().pending(),
+            at: now,
+            age: now - account.opened.get(),
+            idle_in: now - account.last_in.get(),
+            idle_out: now - account.last_out.get(),
+            messages: (account.messages_in.get(), account.messages_out.get()),
+            bytes: (account.bytes_in.get(), account.written.get() - queued as u64),
+        }
+    }
+
+    /// Where in its life it is.
+    fn phase(&self) -> &'static str {
+        let lingered = self.if_extra(|extra| extra.closing_since).unwrap_or(0.0);
+        if self.flags.any(Flag::HEADER) {
+            "proxy-header"
+        } else if lingered > 0.0 && self.conn.borrow().queued() > 0 {
+            "closing"
+        } else if self.flags.any(Flag::SPOKEN) {
+            "open"
+        } else {
+            "first-message"
+        }
+    }
+
     pub(super) fn release(&self, core: &LoopCore) {
         let fd = self.conn.borrow().fd();
+        core.reactor.wheel.borrow_mut().cancel(self.token.index());
         self.conn.borrow_mut().detach(&*core.reactor.driver, &core.reactor.pool);
         let endpoint = core.displace_stream(self.token, fd);
-        let backlog = self.backlog.take();
+        let backlog = self.if_extra(|extra| std::mem::take(&mut extra.backlog));
+        if self.flags.clear(Flag::PAUSED) {
+            self.server.get().paused(-1);
+        }
         core.descriptor_freed();
         drop((endpoint, backlog));
     }
 
     /// The loop is closed: the descriptor goes, nobody is told.
     pub fn loop_closed(&self, _py: Python<'_>, core: &LoopCore) {
-        if !self.flags.get().closed {
-            self.change(|flags| {
-                flags.closing = true;
-                flags.closed = true;
-            });
+        if !self.flags.any(Flag::CLOSED) {
+            self.flags.set(Flag::CLOSING | Flag::CLOSED);
             self.release(core);
         }
     }
+}
+
+/// The errno of an `OSError`.
+fn errno_of(py: Python<'_>, error: &PyErr) -> Option<i32> {
+    error.value(py).getattr(intern!(py, "errno")).ok()?.extract().ok()
 }

@@ -5,7 +5,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use wireway_core::frame::{Framing, Message};
+use wireway_core::frame::{FrameError, Framing, Message};
 use wireway_core::op::Completion;
 
 use crate::errors::{is_ours, leaves_the_loop, os_error, type_name};
@@ -15,10 +15,7 @@ use crate::interp;
 use crate::memory::{self};
 use crate::step::{self, Stepped};
 
-use super::Connection;
-
-/// Bytes received and not handled at which reading pauses.
-const BACKLOG: usize = 64 * 1024;
+use super::{Connection, Flag};
 
 impl Connection {
     /// An operation completed.
@@ -32,7 +29,11 @@ impl Connection {
         match completion {
             Completion::Received(data) => self.received(slf, core, data),
             Completion::ReceiveEnded(Ok(())) => {
-                self.change(|flags| flags.ended = true);
+                self.flags.set(Flag::ENDED);
+                if self.flags.any(Flag::LINGERS) {
+                    return self.over(slf, core);
+                }
+                self.feed(slf, core)?;
                 self.finish_if_ended(slf, core)
             }
             Completion::ReceiveEnded(Err(error)) => {
@@ -46,11 +47,34 @@ impl Connection {
             }
             Completion::Sent(queue, result) => {
                 let reactor = &core.get().reactor;
+                if matches!(result, Ok(1..)) {
+                    self.account.last_out.set(core.get().moment.get());
+                }
                 let outcome =
                     self.conn.borrow_mut().sent(&*reactor.driver, &reactor.pool, queue, result);
                 self.flushed(slf, core, outcome)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Notes that bytes came.
+    #[inline]
+    fn note_received(&self, core: &LoopCore, bytes: usize) {
+        let account = &self.account;
+        account.last_in.set(core.moment.get());
+        account.bytes_in.set(account.bytes_in.get() + bytes as u64);
+        self.server.get().count_received(bytes);
+    }
+
+    /// Notes that so many messages were taken out of what came.
+    #[inline]
+    pub(super) fn count(&self, messages: u64) {
+        if messages > 0 {
+            let account = &self.account;
+            account.messages_in.set(account.messages_in.get() + messages);
+            self.server.get().count(messages);
+            self.flags.set(Flag::SPOKEN);
         }
     }
 
@@ -61,25 +85,20 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
         data: &[u8],
     ) -> PyResult<()> {
-        let flags = self.flags.get();
-        if flags.closing || flags.stopping {
-            return Ok(());
-        }
-        if flags.busy || flags.pressed || flags.working {
-            let mut backlog = self.backlog.borrow_mut();
-            backlog.bytes.extend_from_slice(data);
-            let full = backlog.bytes.len() - backlog.start > BACKLOG;
-            drop(backlog);
-            if full && !flags.paused {
-                self.change(|flags| flags.paused = true);
-                self.conn.borrow().pause(&*core.get().reactor.driver);
+        self.note_received(core.get(), data.len());
+        if self.flags.any(Flag::BLOCKED | Flag::PINGED) {
+            if self.flags.any(Flag::CLOSING | Flag::STOPPING) {
+                return Ok(());
             }
-            return Ok(());
+            self.flags.clear(Flag::PINGED);
+            if self.flags.any(Flag::BLOCKED) {
+                return self.put_by(slf, core, data);
+            }
         }
         let mut rest = data;
         self.work(slf, core, |this| this.take_messages(slf, core, &mut rest))?;
-        if !rest.is_empty() && !self.flags.get().closing {
-            self.backlog.borrow_mut().bytes.extend_from_slice(rest);
+        if !rest.is_empty() && !self.flags.any(Flag::CLOSING) {
+            self.extra(|extra| extra.backlog.push(rest));
         }
         Ok(())
     }
@@ -87,9 +106,8 @@ impl Connection {
     /// Whether what comes next could be handled as it is: then it is received into its own object.
     pub fn wants_room(&self) -> bool {
         let server = self.server.get();
-        let flags = self.flags.get();
-        let free = !(flags.busy || flags.pressed || flags.working || flags.closing);
-        free && matches!(server.framing, Framing::Raw)
+        !self.flags.any(Flag::BLOCKED | Flag::REFRAMED)
+            && matches!(server.framing, Framing::Raw)
             && server.with_handlers(|handlers| !handlers.batch).unwrap_or(false)
     }
 
@@ -101,10 +119,11 @@ impl Connection {
         message: &Bound<'_, PyBytes>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let server = self.server.get();
-        let handler = server.with_handlers(|handlers| handlers.messages.clone_ref(py));
-        let Some(handler) = handler else { return Ok(()) };
-        server.count(1);
+        let handler = self.server.get().with_handlers(|handlers| handlers.clone_messages(py));
+        let Some(Some(handler)) = handler else { return Ok(()) };
+        self.note_received(core.get(), message.as_bytes().len());
+        self.flags.clear(Flag::PINGED);
+        self.count(1);
         let arguments = [slf.as_ptr(), message.as_ptr()];
         self.work(slf, core, |this| this.handle(slf, core, handler.as_ptr(), &arguments))
     }
@@ -117,15 +136,36 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
         body: impl FnOnce(&Self) -> PyResult<()>,
     ) -> PyResult<()> {
-        self.change(|flags| flags.working = true);
+        self.flags.set(Flag::WORKING);
         let py = slf.py();
         let result = interp::inside(py, &self.server.get().context, || {
             let result = body(self);
             // The stand-in's context was entered inside ours, and is left before it.
             result.and(step::leave(core))
         });
-        self.change(|flags| flags.working = false);
+        self.flags.clear(Flag::WORKING);
         result
+    }
+
+    /// The next whole message at the front of `rest`.
+    #[inline]
+    pub(super) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        rest: &mut &[u8],
+    ) -> Result<Option<Bound<'py, PyBytes>>, FrameError> {
+        let next = if self.flags.any(Flag::REFRAMED) {
+            // A function of the user's may cut: no borrow over it.
+            let own = self.if_extra(|extra| extra.framing.clone()).flatten();
+            framing::next(&self.decoder, own.as_ref().unwrap_or(&self.server.get().framing), rest)
+        } else {
+            framing::next(&self.decoder, &self.server.get().framing, rest)
+        };
+        Ok(match next? {
+            Some(Message::Lent(bytes)) => Some(memory::bytes(py, bytes)),
+            Some(Message::Whole(message)) => Some(message.finish(py)),
+            None => None,
+        })
     }
 
     /// Takes messages from the front of `rest` until none is whole or handling has to stop.
@@ -137,38 +177,40 @@ impl Connection {
     ) -> PyResult<()> {
         let py = slf.py();
         let server = self.server.get();
-        let Some((handler, batch)) =
-            server.with_handlers(|handlers| (handlers.messages.clone_ref(py), handlers.batch))
-        else {
-            return Ok(());
-        };
+        let handlers =
+            server.with_handlers(|handlers| (handlers.clone_messages(py), handlers.batch));
+        let Some((Some(handler), batch)) = handlers else { return Ok(()) };
         if batch {
             return self.take_batch(slf, core, &handler, rest);
         }
+        let bounded = server.options.bounds_messages;
         let mut count = 0;
         let result = loop {
-            let next = framing::next(&self.decoder, &server.framing, rest);
-            let message = match next {
-                Ok(Some(Message::Lent(bytes))) => memory::bytes(py, bytes),
-                Ok(Some(Message::Whole(message))) => message.finish(py),
+            if bounded && !self.may_handle(slf, core) {
+                break Ok(());
+            }
+            let message = match self.decode(py, rest) {
+                Ok(Some(message)) => message,
                 Ok(None) => break Ok(()),
                 Err(error) => break self.refuse(slf, core, &error),
             };
             count += 1;
+            if bounded && self.is_heartbeat(slf, core, &message)? {
+                continue;
+            }
             let arguments = [slf.as_ptr(), message.as_ptr()];
             if let Err(error) = self.handle(slf, core, handler.as_ptr(), &arguments) {
                 break Err(error);
             }
-            let flags = self.flags.get();
-            if flags.busy || flags.pressed || flags.closing {
+            if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
                 break Ok(());
             }
         };
-        server.count(count);
+        self.count(count);
         result
     }
 
-    pub(super) fn take_batch(
+    fn take_batch(
         &self,
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
@@ -176,24 +218,32 @@ impl Connection {
         rest: &mut &[u8],
     ) -> PyResult<()> {
         let py = slf.py();
-        let server = self.server.get();
+        let bounded = self.server.get().options.bounds_messages;
         let messages = PyList::empty(py);
+        let mut count = 0;
         let refused = loop {
-            match framing::next(&self.decoder, &server.framing, rest) {
-                Ok(Some(Message::Lent(bytes))) => messages.append(memory::bytes(py, bytes))?,
-                Ok(Some(Message::Whole(message))) => messages.append(message.finish(py))?,
+            if bounded && !self.may_handle(slf, core) {
+                break None;
+            }
+            match self.decode(py, rest) {
+                Ok(Some(message)) => {
+                    count += 1;
+                    if !(bounded && self.is_heartbeat(slf, core, &message)?) {
+                        messages.append(message)?;
+                    }
+                }
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }
         };
+        self.count(count);
         if !messages.is_empty() {
-            server.count(messages.len() as u64);
             let arguments = [slf.as_ptr(), messages.as_ptr()];
             self.handle(slf, core, handler.as_ptr(), &arguments)?;
         }
         match refused {
             // While the handler is suspended it still answers what came before: `go_on` asks again.
-            Some(error) if !self.flags.get().busy => self.refuse(slf, core, &error),
+            Some(error) if !self.flags.any(Flag::BUSY) => self.refuse(slf, core, &error),
             _ => Ok(()),
         }
     }
@@ -202,7 +252,7 @@ impl Connection {
         &self,
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
-        error: &wireway_core::frame::FrameError,
+        error: &FrameError,
     ) -> PyResult<()> {
         let raised = framing::exception(&self.server.get().framing);
         self.begin_close(slf, core, error.code(), error.to_string(), raised)
@@ -249,10 +299,12 @@ impl Connection {
         match step::step(core, &self.server.get().context, value)? {
             Stepped::Finished(result) => result,
             Stepped::Suspended(task) => {
-                self.change(|flags| flags.busy = true);
+                self.flags.set(Flag::BUSY);
+                self.server.get().suspended(1);
                 let done = slf.getattr(intern!(slf.py(), "_handler_done"))?;
                 task.call_method1(slf.py(), intern!(slf.py(), "add_done_callback"), (done,))?;
-                *self.task.borrow_mut() = Some(task);
+                let former = self.extra(|extra| extra.task.replace(task));
+                drop(former);
                 Ok(())
             }
         }
@@ -269,7 +321,7 @@ impl Connection {
             return Err(error);
         }
         let cancelled = error.is_instance(py, interp::cancelled_error(py)?);
-        if self.flags.get().closing {
+        if self.flags.any(Flag::CLOSING) {
             // The reason is given: nobody else would hear of it. That sending fails now is no news.
             return if cancelled || is_ours(py, &error, "ConnectionClosedError") {
                 Ok(())
@@ -282,57 +334,5 @@ impl Connection {
         let name = type_name(error.value(py).as_any());
         let why = format!("{name}: {}", error.value(py));
         self.begin_close(slf, core, code, why, Some(error))
-    }
-
-    /// Goes on with what waited, once nothing blocks any more.
-    pub(super) fn go_on(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let flags = self.flags.get();
-        if flags.busy || flags.pressed || flags.working || flags.closing {
-            return Ok(());
-        }
-        if flags.stopping {
-            return self.server_stopped(slf, core);
-        }
-        let mut rest = self.backlog.take();
-        if rest.start < rest.bytes.len() || self.decoder.borrow().is_partial() {
-            let mut left = &rest.bytes[rest.start..];
-            let result = self.work(slf, core, |this| this.take_messages(slf, core, &mut left));
-            rest.start = rest.bytes.len() - left.len();
-            result?;
-        }
-        let flags = self.flags.get();
-        if rest.start < rest.bytes.len() && !flags.closing {
-            if rest.start >= BACKLOG {
-                rest.bytes.drain(..rest.start);
-                rest.start = 0;
-            }
-            *self.backlog.borrow_mut() = rest;
-        }
-        if flags.busy || flags.pressed || flags.closing {
-            return Ok(());
-        }
-        if flags.paused {
-            self.change(|flags| flags.paused = false);
-            // ENOENT once detached: there is nothing to read from.
-            let _ = self.conn.borrow().receive(&*core.get().reactor.driver);
-        }
-        self.finish_if_ended(slf, core)
-    }
-
-    /// The peer has said all, and all of it was handled.
-    pub(super) fn finish_if_ended(
-        &self,
-        slf: &Bound<'_, Self>,
-        core: &Bound<'_, LoopCore>,
-    ) -> PyResult<()> {
-        let flags = self.flags.get();
-        if !flags.ended || flags.busy || flags.pressed || flags.working || flags.closing {
-            return Ok(());
-        }
-        if self.decoder.borrow().is_partial() {
-            let why = "the peer closed in the middle of a frame".to_owned();
-            return self.begin_close(slf, core, "truncated-frame", why, None);
-        }
-        self.begin_close(slf, core, "peer-closed", "the peer closed".to_owned(), None)
     }
 }

@@ -7,44 +7,103 @@ use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
 use wireway_core::conn::{Flushed, Pressure};
+use wireway_core::frame::Framing;
 use wireway_core::op::Token;
 
 use crate::errors::os_error;
 use crate::event_loop::LoopCore;
 use crate::framing;
-use crate::interp::{self, Methods, give, none, unary};
+use crate::interp::{self, Methods, give, unary};
+use crate::memory::Shared;
+use crate::outcome::{self, Outcome};
 use crate::step;
 
-use super::Connection;
+use super::{Connection, Flag};
 
 impl Connection {
     /// Queues one message and flushes if too much waits.
     #[inline]
     pub(super) fn queue(&self, slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let flags = self.flags.get();
-        if flags.closing {
+        if self.flags.any(Flag::CLOSING | Flag::HALF) {
             return Err(self.closed_error(slf.py()));
         }
-        let server = self.server.get();
-        let core = server.core(slf.py());
+        let core = self.server.get().core(slf.py());
         core.get().check_thread()?;
         let pool = &core.get().reactor.pool;
-        framing::queue(&self.conn, pool, &server.framing, data)?;
-        if !flags.dirty {
-            self.change(|flags| flags.dirty = true);
+        let before = self.conn.borrow().queued();
+        self.with_framing(|own| framing::queue(&self.conn, pool, own, data))?;
+        let queued = self.conn.borrow().queued();
+        self.queued_more(slf, core, queued - before)
+    }
+
+    /// Queues a copy of one message.
+    pub(super) fn queue_content(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        content: &[u8],
+    ) -> PyResult<()> {
+        let pool = &core.get().reactor.pool;
+        let before = self.conn.borrow().queued();
+        self.with_framing(|own| framing::queue_copy(&self.conn, pool, own, content))?;
+        let queued = self.conn.borrow().queued();
+        self.queued_more(slf, core, queued - before)
+    }
+
+    /// The framing in force.
+    #[inline]
+    pub(super) fn with_framing<R>(&self, body: impl FnOnce(&Framing) -> R) -> R {
+        let server = self.server.get();
+        if self.flags.any(Flag::REFRAMED)
+            && let Some(own) = self.if_extra(|extra| extra.framing.clone()).flatten()
+        {
+            return body(&own);
+        }
+        body(&server.framing)
+    }
+
+    /// Queues a message that is framed already and shared with other connections.
+    /// Returns whether it was queued: a connection that is closing takes none.
+    pub fn post(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        message: &Shared,
+    ) -> PyResult<bool> {
+        if self.flags.any(Flag::CLOSING | Flag::HALF) {
+            return Ok(false);
+        }
+        let pool = &core.get().reactor.pool;
+        self.conn.borrow_mut().keep(pool, Box::new(message.clone()));
+        self.queued_more(slf, core, message.len())?;
+        Ok(true)
+    }
+
+    /// A message more waits: it leaves with the turn's flush, or at once when too much waits.
+    #[inline]
+    fn queued_more(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        bytes: usize,
+    ) -> PyResult<()> {
+        let account = &self.account;
+        account.written.set(account.written.get() + bytes as u64);
+        account.messages_out.set(account.messages_out.get() + 1);
+        self.server.get().count_sent(bytes);
+        if !self.flags.any(Flag::DIRTY) {
+            self.flags.set(Flag::DIRTY);
             core.get().reactor.mark_dirty(self.token);
         }
         if self.conn.borrow().over() { self.press(slf, core) } else { Ok(()) }
     }
 
     #[cold]
-    pub(super) fn press(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
-        if self.flags.get().pressed {
-            return Ok(());
+    fn press(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        if !self.flags.any(Flag::PRESSED) {
+            self.flush_now(slf, core)?;
         }
-        let reactor = &core.get().reactor;
-        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
-        self.flushed(slf, core, outcome)
+        self.check_hard(slf, core)
     }
 
     /// The turn's flush.
@@ -58,9 +117,22 @@ impl Connection {
         if token != self.token {
             return Ok(());
         }
-        self.change(|flags| flags.dirty = false);
+        self.flags.clear(Flag::DIRTY);
+        self.flush_now(slf, core)
+    }
+
+    #[inline]
+    fn flush_now(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
         let reactor = &core.get().reactor;
-        let outcome = self.conn.borrow_mut().flush(&*reactor.driver, &reactor.pool);
+        let outcome = {
+            let mut conn = self.conn.borrow_mut();
+            let before = conn.queued();
+            let outcome = conn.flush(&*reactor.driver, &reactor.pool);
+            if conn.queued() < before {
+                self.account.last_out.set(core.get().moment.get());
+            }
+            outcome
+        };
         self.flushed(slf, core, outcome)
     }
 
@@ -73,12 +145,19 @@ impl Connection {
     ) -> PyResult<()> {
         match outcome {
             Ok(Flushed::Empty) => {
-                if self.flags.get().closing {
-                    return self.over(slf, core);
+                if self.flags.any(Flag::CLOSING | Flag::STALLED) {
+                    if self.flags.any(Flag::CLOSING) {
+                        return self.sent_all(slf, core);
+                    }
+                    self.note_stall(core.get(), false);
                 }
             }
             Ok(Flushed::Again) => core.get().reactor.mark_later(self.token),
-            Ok(Flushed::Waiting) => {}
+            Ok(Flushed::Waiting) => {
+                if self.server.get().options.watches_writes {
+                    self.note_stall(core.get(), true);
+                }
+            }
             Err(error) => {
                 let error = os_error(&error);
                 let code = "peer-reset";
@@ -89,20 +168,34 @@ impl Connection {
         match crossing {
             None => Ok(()),
             Some(Pressure::Rose) => {
-                self.change(|flags| flags.pressed = true);
+                self.flags.set(Flag::PRESSED);
                 Ok(())
             }
             Some(Pressure::Fell) => {
-                self.change(|flags| flags.pressed = false);
+                self.flags.clear(Flag::PRESSED);
                 self.settle(slf.py(), None)?;
                 self.go_on(slf, core)
             }
         }
     }
 
+    /// Ends a connection that has more waiting than the hard mark.
+    fn check_hard(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        let (queued, hard) = (self.conn.borrow().queued(), self.server.get().options.hard);
+        if queued <= hard || self.flags.any(Flag::CLOSED) {
+            return Ok(());
+        }
+        if self.server.get().would_close("hard") {
+            return Ok(());
+        }
+        let why = format!("{queued} bytes wait to be sent, the hard mark is {hard} bytes");
+        self.end(slf, core, "slow-consumer", why, None)
+    }
+
     /// Ends the waits of `send` and `drain`.
     pub(super) fn settle(&self, py: Python<'_>, error: Option<PyErr>) -> PyResult<()> {
-        for waiter in self.waiters.take() {
+        let waiters = self.if_extra(|extra| std::mem::take(&mut extra.waiters));
+        for waiter in waiters.unwrap_or_default() {
             let waiter = waiter.bind(py);
             if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
                 continue;
@@ -120,7 +213,7 @@ impl Connection {
     /// A future that ends at the low watermark.
     pub(super) fn wait<'py>(&self, core: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
         let waiter = core.call_method0(intern!(core.py(), "create_future"))?;
-        self.waiters.borrow_mut().push(waiter.clone().unbind());
+        self.extra(|extra| extra.waiters.push(waiter.clone().unbind()));
         Ok(waiter)
     }
 }
@@ -138,7 +231,7 @@ unsafe extern "C" fn send(
         let this = slf.get();
         let body = || {
             this.queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            if this.flags.get().pressed {
+            if this.flags.any(Flag::PRESSED) {
                 return Ok(this.wait(this.server.get().core(py))?.into_ptr());
             }
             Ok(step::done())
@@ -158,7 +251,8 @@ unsafe extern "C" fn send_nowait(
         let slf = slf.cast_unchecked::<Connection>();
         let body = || {
             slf.get().queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            Ok(none())
+            let over = slf.get().flags.any(Flag::PRESSED);
+            Ok(outcome::give(if over { Outcome::Over } else { Outcome::Queued }))
         };
         give(py, body())
     }
@@ -175,7 +269,7 @@ static METHODS: Methods<2> = Methods([
     unary(
         c_str!("send_nowait"),
         send_nowait,
-        c_str!("send_nowait($self, message, /)\n--\n\nQueue one message and return."),
+        c_str!("send_nowait($self, message, /)\n--\n\nQueue one message and return a SendResult."),
     ),
 ]);
 

@@ -2,6 +2,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use wireway_core::sys;
 
 use crate::errors::{loop_closed, wrong_thread};
 use crate::handle::Handle;
@@ -16,6 +17,19 @@ impl LoopCore {
             Err(stock) => Ready::Stock(stock),
         };
         self.ready.borrow_mut().push_back(item);
+    }
+
+    /// The loop's clock, seconds.
+    #[inline]
+    pub(crate) fn now(&self) -> f64 {
+        let fake = self.clock.get();
+        if fake.is_nan() { sys::monotonic() } else { fake }
+    }
+
+    /// Whether time goes by itself.
+    #[inline]
+    pub(crate) fn time_flows(&self) -> bool {
+        self.clock.get().is_nan()
     }
 
     /// Drops everything that was to run.

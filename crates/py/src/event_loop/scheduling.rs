@@ -9,7 +9,6 @@ use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use wireway_core::sys;
 
 use crate::handle::Handle;
 use crate::interp::{self, Methods, fast, give, nullary};
@@ -240,7 +239,7 @@ unsafe extern "C" fn call_later(
         let body = || {
             let call = arguments("call_later", [c_str!("delay"), CALLBACK], args, count, names)?;
             let delay = seconds(py, call.leading[0], "delay must not be None")?;
-            schedule(py, object, &call, sys::monotonic() + delay, "call_later")
+            schedule(py, object, &call, core_of(object).now() + delay, "call_later")
         };
         give(py, body())
     }
@@ -264,9 +263,9 @@ unsafe extern "C" fn call_at(
     }
 }
 
-unsafe extern "C" fn time(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: the interpreter calls with the GIL held.
-    unsafe { ffi::PyFloat_FromDouble(sys::monotonic()) }
+unsafe extern "C" fn time(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls with the GIL held, and the descriptor checked the type of `object`.
+    unsafe { ffi::PyFloat_FromDouble(core_of(object).now()) }
 }
 
 static METHODS: Methods<4> = Methods([

@@ -1,14 +1,44 @@
-//! `Done`: an awaitable that is done, one for all.
+//! `Done`: an awaitable that is done, one for all; `Arrived`: one that has a value.
 
+use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::Shell;
 use crate::interp::{self, slot};
+
+/// An awaitable that is done and has a value: what `receive` returns when a message is there.
+#[pyclass(frozen, module = "wireway._native")]
+pub struct Arrived(Py<PyAny>);
+
+#[pymethods]
+impl Arrived {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Err(PyStopIteration::new_err((self.0.clone_ref(py),)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+/// An awaitable whose result is `value`.
+pub fn arrived<'py>(py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    Bound::new(py, Arrived(value.unbind())).map(Bound::into_any)
+}
 
 static DONE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 
@@ -37,6 +67,7 @@ unsafe extern "C" fn exhausted(_: *mut ffi::PyObject) -> *mut ffi::PyObject {
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Shell>()?;
+    module.add_class::<Arrived>()?;
     let mut slots = [
         slot(ffi::Py_am_await, itself as *mut _),
         slot(ffi::Py_tp_iter, itself as *mut _),

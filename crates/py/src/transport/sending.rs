@@ -52,7 +52,7 @@ impl StreamTransport {
             if content.len() < KEEP_FROM {
                 conn.write(&core.reactor.pool, content);
             } else {
-                conn.keep(KeptBytes::boxed(bytes));
+                conn.keep(&core.reactor.pool, KeptBytes::boxed(bytes));
             }
             return Ok(());
         }

@@ -1,0 +1,187 @@
+//! When a connection has waited long enough: one place in the wheel, many reasons.
+//!
+//! Nothing is set when a message comes or goes. The wheel brings us here at the earliest deadline that
+//! was known when it was last set; by then it has nearly always moved, and is set anew.
+//!
+//! | deadline | counts from |
+//! |---|---|
+//! | first message | the begin, until the first whole message |
+//! | idle, read, write | the last bytes either way, in, out |
+//! | write stall | when something was first left unsent, and again each time the kernel takes some of it |
+//! | soft mark | when more than that began to wait |
+//! | linger | the beginning of the close |
+//! | lifetime | the begin |
+//! | heartbeat | the last bytes in |
+
+use pyo3::prelude::*;
+
+use crate::event_loop::LoopCore;
+
+use super::{Connection, Flag};
+
+/// What is to be done at a deadline.
+enum Due {
+    Close(&'static str, &'static str, f64),
+    Ping,
+    Resume,
+}
+
+impl Connection {
+    /// Sets the wheel to the next deadline, if there is one.
+    pub(super) fn arm(&self, core: &LoopCore) {
+        if self.flags.any(Flag::CLOSED) {
+            return;
+        }
+        let (when, _) = self.next_due();
+        if when < f64::INFINITY {
+            core.reactor.wheel.borrow_mut().set(self.token.index(), when);
+        }
+    }
+
+    /// Sees to it that the wheel brings us here at `when` or before.
+    pub(super) fn arm_by(&self, core: &LoopCore, when: f64) {
+        let mut wheel = core.reactor.wheel.borrow_mut();
+        let index = self.token.index();
+        if wheel.get(index).is_none_or(|set| set > when) {
+            wheel.set(index, when);
+        }
+    }
+
+    /// The wheel says that a deadline may be due.
+    pub fn expired(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        if self.flags.any(Flag::CLOSED) {
+            return Ok(());
+        }
+        let now = core.get().now();
+        let (when, due) = self.next_due();
+        if when <= now {
+            match due {
+                Due::Close(code, what, seconds) => {
+                    let why = format!("{what} for {seconds} s");
+                    if code == "linger-timeout" {
+                        return self.end_lingering(slf, core);
+                    }
+                    return if self.flags.any(Flag::STALLED) || code == "heartbeat-timeout" {
+                        self.end(slf, core, code, why, None)
+                    } else {
+                        self.begin_close(slf, core, code, why, None)
+                    };
+                }
+                Due::Ping => {
+                    self.flags.set(Flag::PINGED);
+                    self.ping(slf, core)?;
+                }
+                Due::Resume => self.resume_rate(slf, core)?,
+            }
+        }
+        self.arm(core.get());
+        Ok(())
+    }
+
+    /// The earliest deadline, and what to do then.
+    fn next_due(&self) -> (f64, Due) {
+        let server = self.server.get();
+        let limits = &server.options.deadlines;
+        let account = &self.account;
+        let (opened, last_in, last_out) =
+            (account.opened.get(), account.last_in.get(), account.last_out.get());
+        let mut earliest = (f64::INFINITY, Due::Resume);
+        let mut by = |when: f64, due: Due| {
+            if when < earliest.0 {
+                earliest = (when, due);
+            }
+        };
+        if self.flags.any(Flag::CLOSING) {
+            let since = self.if_extra(|extra| extra.closing_since).unwrap_or(opened);
+            let linger = limits.close_linger;
+            by(
+                since + linger,
+                Due::Close("linger-timeout", "what was queued was not taken", linger),
+            );
+            return earliest;
+        }
+        let closing = |code, what, seconds| Due::Close(code, what, seconds);
+        let life = limits.lifetime;
+        by(opened + life, closing("lifetime", "it was open", life));
+        if self.flags.any(Flag::THROTTLED)
+            && let Some(when) = self.resumes_at()
+        {
+            by(when, Due::Resume);
+        }
+        if self.flags.any(Flag::STALLED) {
+            let (since, soft) = self
+                .if_extra(|extra| (extra.stalled_since, extra.soft_since))
+                .unwrap_or((opened, 0.0));
+            let stall = limits.write_stall;
+            by(
+                since.max(last_out) + stall,
+                closing("write-stalled", "the peer took nothing of what waits", stall),
+            );
+            if soft > 0.0 {
+                let seconds = server.options.soft_seconds;
+                by(
+                    soft + seconds,
+                    closing("slow-consumer", "more than the soft mark waited", seconds),
+                );
+            }
+        }
+        if !self.flags.any(Flag::SPOKEN) {
+            let first = limits.first_message;
+            let what = "no whole message came after the beginning";
+            by(opened + first, closing("first-message-timeout", what, first));
+        }
+        // A handler that takes long is not the peer's silence: reading may be paused meanwhile.
+        if !self.flags.any(Flag::PAUSED | Flag::BUSY | Flag::HELD) {
+            let (read, idle) = (limits.idle_read, limits.idle);
+            by(last_in + read, closing("read-timeout", "nothing came", read));
+            let what = "nothing came or went";
+            by(last_in.max(last_out) + idle, closing("idle-timeout", what, idle));
+            if let Some(beat) = &server.options.heartbeat {
+                let silent = beat.every + beat.timeout;
+                let what = "nothing came, no answer to a heartbeat either,";
+                by(last_in + silent, closing("heartbeat-timeout", what, silent));
+                if !self.flags.any(Flag::PINGED) {
+                    let share = beat.share(self.number, account.messages_in.get());
+                    by(last_in + beat.every * share, Due::Ping);
+                }
+            }
+        }
+        let write = limits.idle_write;
+        by(last_out + write, closing("write-timeout", "nothing went", write));
+        earliest
+    }
+
+    /// Some of what was flushed was left unsent, or all has left.
+    pub(super) fn note_stall(&self, core: &LoopCore, waits: bool) {
+        if !waits {
+            if self.flags.clear(Flag::STALLED) {
+                self.trim();
+            }
+            return;
+        }
+        let options = &self.server.get().options;
+        let watch_soft = options.soft < usize::MAX;
+        if options.deadlines.write_stall == f64::INFINITY && !watch_soft {
+            return;
+        }
+        let now = core.moment.get();
+        let over = watch_soft && self.conn.borrow().queued() > options.soft;
+        let fresh = !self.flags.any(Flag::STALLED);
+        self.flags.set(Flag::STALLED);
+        let changed = self.extra(|extra| {
+            if fresh {
+                extra.stalled_since = now;
+                extra.soft_since = 0.0;
+            }
+            let crossed = over != (extra.soft_since > 0.0);
+            if crossed {
+                extra.soft_since = if over { now } else { 0.0 };
+            }
+            fresh || crossed
+        });
+        if changed {
+            let (when, _) = self.next_due();
+            self.arm_by(core, when);
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What a program calls on a connection.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::{PyTraverseError, PyVisit};
+use wireway_core::sys;
+
+use crate::errors::os_error;
+use crate::interp;
+use crate::step;
+
+use super::{Connection, Flag, ip_name, socket_name};
+
+#[pymethods]
+impl Connection {
+    /// Its number at its server, from 1.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.number
+    }
+
+    /// The peer's address: `(host, port)`, `(host, port, flow, scope)`, or a path. None once closed.
+    #[getter]
+    fn peer<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match (self.conn.borrow().fd(), self.peer.get()) {
+            (0.., Some(address)) => ip_name(py, address).map(Some),
+            (fd, _) => socket_name(py, fd, true),
+        }
+    }
+
+    /// Our own address, in the same form.
+    #[getter]
+    fn local<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let told = self.if_extra(|extra| extra.local).flatten();
+        match (self.conn.borrow().fd(), told) {
+            (0.., Some(address)) => ip_name(py, address).map(Some),
+            (fd, _) => socket_name(py, fd, false),
+        }
+    }
+
+    /// Yours: whatever you keep for this connection. None at first.
+    #[getter]
+    fn get_state(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.borrow().as_ref().map(|state| state.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_state(&self, value: Option<Py<PyAny>>) {
+        let former = std::mem::replace(&mut *self.state.borrow_mut(), value);
+        drop(former);
+    }
+
+    /// Whether it is closed or about to be.
+    #[getter]
+    fn is_closing(&self) -> bool {
+        self.flags.any(Flag::CLOSING)
+    }
+
+    /// Whether less than the high watermark waits to be sent, so that `send` would not wait.
+    #[getter]
+    fn writable(&self) -> bool {
+        !self.flags.any(Flag::CLOSING | Flag::HALF | Flag::PRESSED)
+    }
+
+    /// Bytes that wait to be sent.
+    #[getter]
+    fn queued(&self) -> usize {
+        self.conn.borrow().queued()
+    }
+
+    /// Waits until at most the low watermark waits to be sent. Cancelling it changes nothing.
+    fn drain<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        if this.flags.any(Flag::CLOSED) {
+            return Err(this.closed_error(py));
+        }
+        if this.flags.any(Flag::PRESSED) {
+            return this.wait(this.server.get().core(py));
+        }
+        // SAFETY: a new reference.
+        Ok(unsafe { Bound::from_owned_ptr(py, step::done()) })
+    }
+
+    /// Sends what is queued, then FIN, and ends. No more messages are handled.
+    #[pyo3(signature = (why = "closed by the server"))]
+    fn close(slf: &Bound<'_, Self>, why: &str) -> PyResult<()> {
+        let this = slf.get();
+        let core = this.server.get().core(slf.py());
+        core.get().check_thread()?;
+        this.begin_close(slf, core, "closed", why.to_owned(), None)
+    }
+
+    /// Ends at once; what is queued is lost.
+    #[pyo3(signature = (why = "aborted by the server"))]
+    fn abort(slf: &Bound<'_, Self>, why: &str) -> PyResult<()> {
+        let this = slf.get();
+        let core = this.server.get().core(slf.py());
+        core.get().check_thread()?;
+        this.end(slf, core, "aborted", why.to_owned(), None)
+    }
+
+    /// The next message. Ends with `ConnectionClosedError` when none can come any more. Cancelling it
+    /// loses nothing.
+    fn receive<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().pull(slf, false)
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().pull(slf, true)
+    }
+
+    /// Sends what is queued, then FIN, and goes on receiving.
+    fn half_close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, core) = (slf.get(), slf.get().server.get().core(slf.py()));
+        core.get().check_thread()?;
+        if this.flags.any(Flag::CLOSING | Flag::HALF) {
+            return Ok(());
+        }
+        this.flags.set(Flag::HALF);
+        let reactor = &core.get().reactor;
+        let outcome = this.conn.borrow_mut().finish(&*reactor.driver, &reactor.pool);
+        this.flushed(slf, core, outcome)
+    }
+
+    /// Takes no message until `resume`: beyond what is buffered, TCP pushes back on the peer.
+    fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, core) = (slf.get(), slf.get().server.get().core(slf.py()));
+        core.get().check_thread()?;
+        if !this.flags.any(Flag::CLOSING) {
+            this.flags.set(Flag::HUSHED);
+            this.pause_reading(core.get());
+        }
+        Ok(())
+    }
+
+    /// Takes messages again.
+    fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, core) = (slf.get(), slf.get().server.get().core(slf.py()));
+        core.get().check_thread()?;
+        if this.flags.clear(Flag::HUSHED) {
+            this.resume_reading(core.get());
+            this.feed(slf, core)?;
+            this.go_on(slf, core)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts what comes from here on in another way, also what has come and was not handled; what is sent
+    /// is framed in that way too.
+    fn set_framing(slf: &Bound<'_, Self>, framing: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (this, core) = (slf.get(), slf.get().server.get().core(slf.py()));
+        core.get().check_thread()?;
+        let native = framing.call_method0(intern!(slf.py(), "_native"))?;
+        let framing = crate::framing::parse(&native)?;
+        this.flags.set(Flag::REFRAMED);
+        let begun = this.decoder.borrow_mut().switch();
+        let former = this.extra(|extra| {
+            extra.backlog.unshift(&begun);
+            extra.framing.replace(framing)
+        });
+        drop(former);
+        this.feed(slf, core)?;
+        this.go_on(slf, core)
+    }
+
+    /// Joins a group; false if it was in it already.
+    fn join(&self, group: &str) -> PyResult<bool> {
+        if self.flags.any(Flag::CLOSING) {
+            return Ok(false);
+        }
+        let joined = self.server.get().join(group, self.token);
+        if joined {
+            self.extra(|extra| extra.groups.push(group.into()));
+        }
+        Ok(joined)
+    }
+
+    /// Leaves a group; false if it was not in it.
+    fn leave(&self, group: &str) -> bool {
+        let was = self
+            .if_extra(|extra| {
+                let place = extra.groups.iter().position(|name| &**name == group)?;
+                Some(extra.groups.swap_remove(place))
+            })
+            .flatten();
+        if was.is_some() {
+            self.server.get().leave(group, self.token);
+            self.trim();
+        }
+        was.is_some()
+    }
+
+    /// The groups that it is in.
+    #[getter]
+    fn groups(&self) -> Vec<String> {
+        self.if_extra(|extra| extra.groups.iter().map(ToString::to_string).collect())
+            .unwrap_or_default()
+    }
+
+    /// Whose connection it is: a text, or None. `server.send_to_user` reaches all connections of a user.
+    #[getter]
+    fn get_user<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.if_extra(|extra| extra.user.as_ref().map(|user| PyString::new(py, user))).flatten()
+    }
+
+    #[setter]
+    fn set_user(&self, user: Option<&str>) {
+        if self.flags.any(Flag::CLOSING) {
+            return;
+        }
+        let former = self.extra(|extra| std::mem::replace(&mut extra.user, user.map(Into::into)));
+        self.server.get().bind_user(former.as_deref(), user, self.token);
+    }
+
+    /// Counts and times: `opened`, `last_received`, `last_sent` on the loop's clock, and what came and went.
+    #[getter]
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        let account = &self.account;
+        dict.set_item("opened", account.opened.get())?;
+        dict.set_item("last_received", account.last_in.get())?;
+        dict.set_item("last_sent", account.last_out.get())?;
+        dict.set_item("messages_in", account.messages_in.get())?;
+        dict.set_item("messages_out", account.messages_out.get())?;
+        dict.set_item("bytes_in", account.bytes_in.get())?;
+        let queued = self.conn.borrow().queued() as u64;
+        dict.set_item("bytes_out", account.written.get() - queued)?;
+        Ok(dict)
+    }
+
+    /// The descriptor, or -1 once closed.
+    fn fileno(&self) -> i32 {
+        self.conn.borrow().fd()
+    }
+
+    /// `struct tcp_info` as the kernel gives it.
+    fn _tcp_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let info =
+            sys::info::tcp_info(self.conn.borrow().fd()).map_err(|error| os_error(&error))?;
+        Ok(PyBytes::new(py, info.bytes()))
+    }
+
+    /// `TCP_INFO` of the socket now: `wireway.net.tcp_info.TcpInfo`.
+    fn tcp_info<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let module = slf.py().import(intern!(slf.py(), "wireway.net.tcp_info"))?;
+        module.getattr("TcpInfo")?.call_method1("parse", (slf.get()._tcp_info(slf.py())?,))
+    }
+
+    /// What holds this connection up just now, in words: `wireway.net.diagnosis.bottleneck`.
+    fn explain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let info = self._tcp_info(py).ok();
+        let queued = self.conn.borrow().queued();
+        let backlog = self.if_extra(|extra| extra.backlog.len()).unwrap_or(0);
+        let busy = self.flags.any(Flag::BUSY);
+        let module = py.import(intern!(py, "wireway.net.diagnosis"))?;
+        module.getattr("bottleneck")?.call1((info, queued, backlog, busy))
+    }
+
+    /// The server stops: ends when the running handler and what is queued are done.
+    fn _drain_and_close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().drain_and_close(slf, slf.get().server.get().core(slf.py()))
+    }
+
+    /// The server stopped: ends at once, and a handler that still runs is cancelled.
+    fn _abort_and_cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().abort_and_cancel(slf, slf.get().server.get().core(slf.py()))
+    }
+
+    /// A handler's Task ended.
+    fn _handler_done(slf: &Bound<'_, Self>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let core = this.server.get().core(py);
+        this.flags.clear(Flag::BUSY);
+        this.server.get().suspended(-1);
+        let task_ref = this.if_extra(|extra| extra.task.take());
+        drop(task_ref);
+        this.attend(core.get());
+        this.server.get().release_held(core)?;
+        let error = if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+            Some(interp::cancelled_error(py)?.call0()?)
+        } else {
+            Some(task.call_method0(intern!(py, "exception"))?).filter(|error| !error.is_none())
+        };
+        if let Some(error) = error {
+            return this.handler_failed(slf, core, PyErr::from_value(error));
+        }
+        this.go_on(slf, core)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let this = slf.get();
+        if this.flags.any(Flag::CLOSED) {
+            return Ok(format!("<Connection {} closed>", this.number));
+        }
+        let peer = this.peer(slf.py())?.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        let state = if this.flags.any(Flag::CLOSING) { " closing" } else { "" };
+        Ok(format!("<Connection {} peer={peer}{state}>", this.number))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.server)?;
+        if let Ok(state) = self.state.try_borrow() {
+            visit.call(&*state)?;
+        }
+        if let Ok(extra) = self.extra.try_borrow()
+            && let Some(extra) = extra.as_ref()
+        {
+            extra.traverse(&visit)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        drop(self.state.take());
+        drop(self.extra.take());
+    }
+}

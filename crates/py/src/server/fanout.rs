@@ -1,0 +1,122 @@
+//! One message to many: framed once, kept once, queued by reference for each.
+
+use pyo3::prelude::*;
+use wireway_core::op::Token;
+
+use crate::connection::Connection;
+use crate::event_loop::{Endpoint, LoopCore};
+use crate::framing;
+use crate::memory::Shared;
+
+use super::ServerCore;
+
+/// Who it is for.
+pub enum To<'a> {
+    All,
+    Group(&'a str),
+    User(&'a str),
+}
+
+impl<'a> To<'a> {
+    /// A group, or everybody.
+    pub fn group(name: Option<&'a str>) -> Self {
+        name.map_or(Self::All, Self::Group)
+    }
+}
+
+impl ServerCore {
+    /// Queues `message` for everybody it is for. Returns for how many.
+    pub(super) fn fan_out(
+        &self,
+        slf: &Bound<'_, Self>,
+        message: &Bound<'_, PyAny>,
+        to: To<'_>,
+        exclude: &[Py<Connection>],
+    ) -> PyResult<usize> {
+        let py = slf.py();
+        let core = self.core(py);
+        core.get().check_thread()?;
+        // A list of its own: what a send sets off may change the group.
+        let members = match to {
+            To::All => self.everybody(slf),
+            To::Group(name) => self.groups.borrow().members(name),
+            To::User(name) => self.users.borrow().members(name),
+        };
+        let excluded: Vec<Token> = exclude.iter().map(|each| each.get().token()).collect();
+        let shared = Shared::new(framing::encoded(&self.framing, message)?);
+        let mut queued = 0;
+        for member in members {
+            if excluded.contains(&member) {
+                continue;
+            }
+            let Some(connection) = living(py, core.get(), member) else { continue };
+            let (this, slf) = (connection.get(), connection.bind(py));
+            if this.post(slf, core, &shared)? {
+                queued += 1;
+            }
+        }
+        Ok(queued)
+    }
+
+    fn everybody(&self, slf: &Bound<'_, Self>) -> Vec<Token> {
+        let endpoints = self.core.get().endpoints.borrow();
+        endpoints
+            .iter()
+            .filter_map(|endpoint| match endpoint {
+                Endpoint::Connection(connection) if connection.get().belongs_to(slf) => {
+                    Some(connection.get().token())
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Those of `tokens` that are open.
+    pub(super) fn living(&self, py: Python<'_>, tokens: &[Token]) -> Vec<Py<Connection>> {
+        let core = self.core.get();
+        tokens.iter().filter_map(|&token| living(py, core, token)).collect()
+    }
+
+    /// A connection joins a group; false if it was in it.
+    pub fn join(&self, group: &str, member: Token) -> bool {
+        self.groups.borrow_mut().join(group, member)
+    }
+
+    /// A connection leaves a group.
+    pub fn leave(&self, group: &str, member: Token) {
+        self.groups.borrow_mut().leave(group, member);
+    }
+
+    /// A connection becomes one of a user's, and stops to be one of another's.
+    pub fn bind_user(&self, former: Option<&str>, user: Option<&str>, member: Token) {
+        let mut users = self.users.borrow_mut();
+        if let Some(former) = former {
+            users.leave(former, member);
+        }
+        if let Some(user) = user {
+            users.join(user, member);
+        }
+    }
+}
+
+fn living(py: Python<'_>, core: &LoopCore, token: Token) -> Option<Py<Connection>> {
+    match core.endpoints.borrow().get(token.index())? {
+        Endpoint::Connection(connection) if connection.get().token() == token => {
+            Some(connection.clone_ref(py))
+        }
+        _ => None,
+    }
+}
+
+impl Connection {
+    /// Leaves every group and its user: the connection ended.
+    pub fn leave_all(&self, server: &ServerCore) {
+        let (groups, user) = self.memberships();
+        for group in groups {
+            server.leave(&group, self.token());
+        }
+        if let Some(user) = user {
+            server.bind_user(Some(&user), None, self.token());
+        }
+    }
+}
