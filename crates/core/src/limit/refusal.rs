@@ -49,17 +49,21 @@ impl Reason {
         }
     }
 
-    /// The reason that the option `name` refuses for. `None` for an option that refuses nobody, and for
-    /// `allow` and `deny`, which are no limits to try.
-    pub fn of_option(name: &str) -> Option<Self> {
-        match name {
-            "connections" => Some(Self::Connections),
-            "per_address" => Some(Self::Address),
-            "per_subnet" => Some(Self::Subnet),
-            "accept_rate" => Some(Self::AcceptRate),
-            "ban" => Some(Self::Banned),
-            _ => None,
+    /// The option that it is the limit of, as users name it.
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "per_address",
+            Self::Subnet => "per_subnet",
+            Self::AcceptRate => "accept_rate",
+            Self::Banned => "ban",
+            Self::Denied => "deny",
         }
+    }
+
+    /// The reason of the limit `name`. `None` for a limit that refuses nobody.
+    pub fn of_option(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.option() == name)
     }
 }
 
