@@ -8,9 +8,11 @@ A framing is a value: frozen, comparable, checked when it is made. Knows no sock
     CustomFraming, Need, Frame           a function of yours              custom.py
     Framing                              any of them                      kinds.py
     FrameError                           what is no frame                 failure.py
+    explain, Explanation                 how bytes are cut, for people    explaining.py, hints.py
 """
 
 from wireway.framing.custom import CustomFraming, Frame, Need
+from wireway.framing.explaining import ExplainedFrame, Explanation, explain
 from wireway.framing.failure import FrameError
 from wireway.framing.kinds import Framing
 from wireway.framing.lengths import LengthPrefix, Varint
@@ -20,6 +22,8 @@ from wireway.framing.protocols import Mbap, Tpkt
 __all__ = [
     "CustomFraming",
     "Delimiter",
+    "ExplainedFrame",
+    "Explanation",
     "FixedLength",
     "Frame",
     "FrameError",
@@ -31,4 +35,5 @@ __all__ = [
     "Raw",
     "Tpkt",
     "Varint",
+    "explain",
 ]
