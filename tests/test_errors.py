@@ -23,7 +23,9 @@ TREE: dict[type[errors.WirewayError], type[Exception]] = {
     errors.ConfigError: ValueError,
     errors.ConnectionClosedError: ConnectionError,
     errors.DescriptorLimitError: OSError,
+    errors.Refused: ConnectionError,
     errors.UnknownBackendError: ValueError,
+    errors.WorkerDiedError: RuntimeError,
 }
 
 

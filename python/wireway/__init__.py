@@ -17,13 +17,16 @@ from wireway.errors import (
     ConfigError,
     ConnectionClosedError,
     DescriptorLimitError,
+    Refused,
     UnknownBackendError,
     WirewayError,
+    WorkerDiedError,
 )
 from wireway.framing import Framing, LengthPrefix, Raw
 from wireway.loop import EventLoop, new_event_loop, run
+from wireway.net.closing import CloseReason
 from wireway.net.sending import SendResult
-from wireway.net.server import CloseReason, Server
+from wireway.net.server import Server
 
 __all__ = [
     "AddressError",
@@ -38,10 +41,12 @@ __all__ = [
     "Framing",
     "LengthPrefix",
     "Raw",
+    "Refused",
     "SendResult",
     "Server",
     "UnknownBackendError",
     "WirewayError",
+    "WorkerDiedError",
     "new_event_loop",
     "run",
 ]

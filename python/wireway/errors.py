@@ -13,8 +13,10 @@ __all__ = [
     "ConfigError",
     "ConnectionClosedError",
     "DescriptorLimitError",
+    "Refused",
     "UnknownBackendError",
     "WirewayError",
+    "WorkerDiedError",
 ]
 
 
@@ -51,3 +53,11 @@ class AddressInUseError(WirewayError, OSError):
 
 class ConnectionClosedError(WirewayError, ConnectionError):
     """The connection is closed; the text says why. What was not sent by then is lost."""
+
+
+class Refused(WirewayError, ConnectionError):  # noqa: N818 - no error: what a handler says
+    """Raise it in `on_connect` to refuse a peer: it is closed with code ``refused`` and the text as `why`."""
+
+
+class WorkerDiedError(WirewayError, RuntimeError):
+    """A worker process ended while it handled a message. The text says how: a signal, or an exit status."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import wireway
+from wireway.config import SocketOptions
 
 
 def say(*words: object) -> None:
@@ -36,7 +37,7 @@ def leave(free: int) -> None:
     while free > 0:
         free -= limit not in taken
         limit += 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # a server raises the soft one to the hard one
 
 
 async def serve(kind: str, spare: int) -> None:
@@ -61,7 +62,7 @@ async def serve(kind: str, spare: int) -> None:
         server: Any = await loop.create_server(Echo, "127.0.0.1", 0, backlog=200)
         port = server.sockets[0].getsockname()[1]
     else:
-        server = wireway.Server("tcp://127.0.0.1:0", backlog=200)
+        server = wireway.Server("tcp://127.0.0.1:0", socket=SocketOptions(backlog=200))
         server.on_message(lambda conn, message: conn.send_nowait(message))
         await server.start()
         port = int(server.addresses[0].rpartition(":")[2])

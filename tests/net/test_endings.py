@@ -62,7 +62,7 @@ def test_a_frame_over_the_limit_ends_that_connection_from_its_header_alone(run: 
             assert "1000" in reason.why
             await good.send(frame(b"still here"))
             assert await good.receive(14) == frame(b"still here")
-            assert (server.stats["open"], server.stats["accepted"]) == (1, 2)
+            assert (server.stats.open, server.stats.accepted) == (1, 2)
 
     run(main)
 

@@ -59,7 +59,7 @@ def test_an_exception_ends_that_connection_only(
             assert type(reason.error) is ValueError
             await good.send(frame(b"still here", 1))
             assert await good.receive(11) == frame(b"still here", 1)
-            assert server.stats["messages"] == 3
+            assert server.stats.messages_in == 3
         assert [reason.code for reason in ends.all()] == ["server-stopped"]
 
     with caplog.at_level(logging.ERROR, "wireway.server"):
@@ -158,7 +158,7 @@ def test_on_close_may_fail(run: Run) -> None:
             peer.finish()
             assert await peer.rest() == b""
             assert str((await told.get())["exception"]) == "in on_close"
-            assert server.stats["open"] == 0
+            assert server.stats.open == 0
 
     run(main)
 

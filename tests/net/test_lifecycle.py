@@ -14,6 +14,7 @@ import wireway
 from conftest import Run
 from support.peers import Ends, connected
 from wireway import Connection, Raw, Server
+from wireway.net.stats import ServerStats
 
 ANYWHERE = "tcp://127.0.0.1:0"
 
@@ -36,7 +37,7 @@ def test_it_counts(run: Run) -> None:
     async def main() -> None:
         server = echo()
         ends = Ends(server)
-        assert server.stats == {"accepted": 0, "open": 0, "messages": 0}
+        assert server.stats == ServerStats()
         assert (server.connections, server.addresses) == ([], [])
         async with server:
             await answers(server)
@@ -44,11 +45,13 @@ def test_it_counts(run: Run) -> None:
             async with connected(server) as peer:
                 await peer.send(b"x")
                 await peer.receive(1)
-                assert server.stats == {"accepted": 2, "open": 1, "messages": 2}
+                stats = server.stats
+                assert (stats.accepted, stats.open, stats.messages_in) == (2, 1, 2)
                 (conn,) = server.connections
                 assert (conn.id, conn.peer, conn.local) == (2, peer.sock.getsockname(), peer.sock.getpeername())
                 assert repr(conn) == f"<Connection 2 peer={conn.peer}>"
         assert server.connections == []
+        assert (server.stats.accepted, server.stats.open, server.stats.messages_in) == (2, 0, 2)
 
     run(main)
 
@@ -103,7 +106,7 @@ def test_on_connect_may_fail(run: Run, caplog: pytest.LogCaptureFixture) -> None
         async with server, connected(server) as peer:
             assert await peer.rest() == b""
             assert (await ends.next()).code == "handler-error"
-            assert server.stats["messages"] == 0
+            assert server.stats.messages_in == 0
 
     with caplog.at_level(logging.CRITICAL, "wireway.server"):
         run(main)
@@ -115,7 +118,7 @@ def test_a_server_may_start_again(run: Run) -> None:
         for _ in range(3):
             async with server:
                 await answers(server)
-                assert server.stats["accepted"] == 1
+                assert server.stats.accepted == 1
             assert server.addresses == []
 
     run(main)

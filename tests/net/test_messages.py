@@ -108,7 +108,7 @@ def test_many_frames_in_one_piece_keep_their_order(run: Run, style: str) -> None
         async with echo(LengthPrefix(4), style) as server, connected(server) as peer:
             _, answer = await asyncio.gather(peer.send(stream), peer.receive(len(stream)))
             assert answer == stream
-            assert server.stats["messages"] == 5000
+            assert server.stats.messages_in == 5000
 
     run(main)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ import wireway
 from conftest import Run
 from support.peers import Ends, Peer, connected, frame
 from wireway import Connection, LengthPrefix, Server
+from wireway.config import Buffers
 
 HIGH = 32 * 1024
 PIECE = bytes(range(256)) * 16
@@ -22,9 +22,9 @@ BUFFER = 64 * 1024
 """The size of the peer's buffers."""
 
 
-def make(**options: Any) -> tuple[Server, Ends]:
+def make(low: int = HIGH // 4) -> tuple[Server, Ends]:
     """A server without a handler yet, with a low limit."""
-    server = Server("tcp://127.0.0.1:0", framing=LengthPrefix(4), high=HIGH, **options)
+    server = Server("tcp://127.0.0.1:0", framing=LengthPrefix(4), buffers=Buffers(low=low, high=HIGH))
     return server, Ends(server)
 
 
@@ -38,7 +38,7 @@ async def pressed(server: Server) -> Connection:
 async def settled(server: Server) -> None:
     """Wait until nothing moves any more: neither messages in, nor bytes out."""
     before = None
-    while before != (now := (server.stats["messages"], server.connections[0].queued)):
+    while before != (now := (server.stats.messages_in, server.connections[0].queued)):
         before = now
         await asyncio.sleep(0.02)
 

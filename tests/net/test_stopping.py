@@ -31,7 +31,7 @@ def test_idle_connections_end_in_order(run: Run) -> None:
         async with server, connected(server) as one, connected(server) as two:
             await one.send(frame(b"x") + b"\0\0")  # also in the middle of a frame
             await two.send(frame(b"x"))
-            while server.stats["messages"] < 2:  # noqa: ASYNC110 - there is nothing to wait for
+            while server.stats.messages_in < 2:  # noqa: ASYNC110 - there is nothing to wait for
                 await asyncio.sleep(0)
             await server.close()
             assert (await one.rest(), await two.rest()) == (b"", b"")

@@ -77,12 +77,17 @@ class Ends:
 
 
 @asynccontextmanager
-async def connected(server: Server, *, buffer: int | None = None) -> AsyncIterator[Peer]:
-    """A peer of a running server; `buffer` is the size of both its buffers, before the kernel doubles it."""
-    where = urlsplit(server.addresses[0])
+async def connected(server: Server, url: str | None = None, *, buffer: int | None = None) -> AsyncIterator[Peer]:
+    """A peer of a running server, of its first address unless told.
+
+    :param buffer: the size of both the peer's buffers, before the kernel doubles it.
+    """
+    where = urlsplit(url or server.addresses[0])
     with socket.socket(socket.AF_UNIX if where.scheme == "unix" else socket.AF_INET) as sock:
         if buffer is not None:
-            for listening in server._sockets:  # the server's sockets inherit it: else the kernel may take tens of MiB
+            for (
+                listening
+            ) in server._listening.sockets:  # the server's sockets inherit it: else the kernel may take tens of MiB
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

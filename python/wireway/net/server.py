@@ -1,6 +1,6 @@
 """`Server`: messages in, handlers called. Native from the socket to the handler.
 
-Owns the listening sockets, the start and the end. Connections live in `wireway._native`.
+Owns the start and the end. Knows no socket: those are `listening.py`'s; connections live in `wireway._native`.
 """
 
 from __future__ import annotations
@@ -8,61 +8,58 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import threading
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, cast, get_args
 
 from wireway._native import Connection, Listener, ServerCore
-from wireway.config import Buffers, native_options
+from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, native_options
 from wireway.errors import ConfigError, WirewayError
-from wireway.framing import Framing, LengthPrefix, Raw
+from wireway.framing import Framing, Raw
 from wireway.loop import EventLoop, new_event_loop
-from wireway.net.address import Address, SocketFile, listen, parse, url_of
+from wireway.net.address import Address, parse, url_of
+from wireway.net.callbacks import BatchHandler, Callbacks, CloseHandler, ConnectHandler, MessageHandler
+from wireway.net.closing import ClosedLog, CloseReason
+from wireway.net.descriptors import budget, raise_soft_limit, warn_of_what_does_not_fit
+from wireway.net.evidence import Evidence
+from wireway.net.listening import Listening, listen
+from wireway.net.stats import ServerStats
 
-__all__ = ["CloseReason", "Server"]
+__all__ = ["Server"]
 
 logger = logging.getLogger("wireway.server")
 
 _LEVELS = {"handler-error": logging.ERROR, "frame-too-large": logging.WARNING}
 """What is logged louder than DEBUG: our own errors, and peers that break the protocol."""
 
-MessageHandler = Callable[[Connection, bytes], Awaitable[None] | None]
-BatchHandler = Callable[[Connection, list[bytes]], Awaitable[None] | None]
-ConnectHandler = Callable[[Connection], Awaitable[None] | None]
-CloseHandler = Callable[[Connection, "CloseReason"], None]
-_T = TypeVar("_T")
+_G = TypeVar("_G")
 _M = TypeVar("_M", bound=MessageHandler)
 _B = TypeVar("_B", bound=BatchHandler)
 _C = TypeVar("_C", bound=ConnectHandler)
 _X = TypeVar("_X", bound=CloseHandler)
 
 
-@dataclass(frozen=True, slots=True)
-class CloseReason:
-    """Why a connection ended."""
-
-    code: str
-    """peer-closed, closed, server-stopped, aborted; peer-reset, timed-out, io-error; frame-too-large,
-    truncated-frame; handler-error, handler-cancelled."""
-    why: str
-    """One sentence for people."""
-    error: BaseException | None = None
-    """The exception behind it: the handler's, or the kernel's as an `OSError`."""
+_TRACEBACKS = 1000
+"""Tracebacks that are kept for `Server.closed`; the oldest goes first."""
 
 
 class Server:
     """A TCP or Unix server that calls a handler for each message.
 
-    :param address: ``tcp://host:port`` (port 0: any free one) or ``unix:///path``.
+    :param address: ``tcp://host:port`` (port 0: any free one; host ``*``: every address of this machine),
+        ``unix:///path``, or several of them.
     :param framing: how the stream is cut into messages; `Raw` (not at all) unless told.
-    :param backlog: connections that the kernel holds until they are accepted.
-    :param high: bytes that may wait to be sent on one connection. Above, ``await conn.send()`` waits
-        and no further message of that connection is handled.
-    :param low: bytes at which it goes on; a quarter of `high` unless told.
+    :param handler: an object whose methods are the handlers: `on_connect`, `on_message`, `on_batch`, `on_close`; or
+        its class, of which the server makes one instance. Without it, decorate functions.
+    :param timeouts: deadlines of each connection.
+    :param heartbeat: pings for silent peers; none unless told.
+    :param limits: how much the server takes on; all it can unless told.
+    :param buffers: what may wait to be sent, and what happens to peers that read slowly.
+    :param socket: options of the kernel.
+    :param access: who may connect, and the PROXY protocol; everybody, and not, unless told.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
     :raises ConfigError: an option is wrong.
 
@@ -71,41 +68,46 @@ class Server:
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         *,
         framing: Framing | None = None,
-        backlog: int = 4096,
-        high: int = 64 * 1024,
-        low: int | None = None,
+        handler: object | None = None,
+        timeouts: Timeouts | None = None,
+        heartbeat: Heartbeat | None = None,
+        limits: Limits | None = None,
+        buffers: Buffers | None = None,
+        socket: SocketOptions | None = None,
+        access: Access | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""
-        self._address: Address = parse(address)
+        self._addresses = _addresses(address)
         self._framing: Framing = Raw() if framing is None else framing
-        if not isinstance(self._framing, Raw | LengthPrefix):
-            raise ConfigError(f"framing is {framing!r}, it must be wireway.Raw() or wireway.LengthPrefix(...)")
-        if low is None and isinstance(high, int):
-            low = high // 4
-        if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high):
-            raise ConfigError(f"0 <= low <= high must hold, got low={low!r} and high={high!r} bytes")
-        if not (isinstance(backlog, int) and backlog >= 1):
-            raise ConfigError(f"backlog is {backlog!r}, it must be at least 1")
-        if not (isinstance(drain_timeout, int | float) and drain_timeout >= 0):
+        if not isinstance(self._framing, Framing):
+            names = ", ".join(kind.__name__ for kind in get_args(Framing))
+            raise ConfigError(f"framing is {framing!r}, it must be one of wireway's framings, made: {names}")
+        self._timeouts = _group("timeouts", timeouts, Timeouts, Timeouts())
+        self._heartbeat = _group("heartbeat", heartbeat, Heartbeat, None)
+        self._limits = _group("limits", limits, Limits, Limits())
+        self._buffers = _group("buffers", buffers, Buffers, Buffers())
+        self._socket = _group("socket", socket, SocketOptions, SocketOptions())
+        self._access = _group("access", access, Access, Access())
+        is_number = isinstance(drain_timeout, int | float) and not isinstance(drain_timeout, bool)
+        if not (is_number and drain_timeout >= 0):
             raise ConfigError(f"drain_timeout is {drain_timeout!r}, it must be at least 0 seconds")
-        self._low, self._high = low, high
-        self._backlog = backlog
         self._drain_timeout = drain_timeout
-        self._on_message: MessageHandler | None = None
-        self._on_batch: BatchHandler | None = None
-        self._on_connect: ConnectHandler | None = None
-        self._on_close: CloseHandler | None = None
-        self._sockets: list[socket.socket] = []
-        self._files: list[SocketFile] = []
+        self._callbacks = Callbacks()
+        self._tracebacks: dict[int, str] = {}
+        self._listening = Listening()
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
+        self._counted: ServerCore | None = None
         self._loop: EventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._drained: asyncio.Future[None] | None = None
+        if handler is not None:
+            for name, method in self._callbacks.adopt(handler):
+                self._callbacks.set(name, method, started=False)
 
     # --- handlers -----------------------------------------------------------------------------------
 
@@ -115,31 +117,27 @@ class Server:
         Messages of one connection are handled in order, one at a time. An exception closes that
         connection, with code ``handler-error``, and no other.
         """
-        self._on_message = self._take(handler, self._on_batch or self._on_message)
-        return handler
+        return self._take("on_message", handler)
 
     def on_batch(self, handler: _B) -> _B:
         """Register ``handler(conn, messages: list[bytes])``: all that arrived at once, in one call."""
-        self._on_batch = self._take(handler, self._on_batch or self._on_message)
-        return handler
+        return self._take("on_batch", handler)
 
     def on_connect(self, handler: _C) -> _C:
-        """Register ``handler(conn)``, called before the first message is read."""
-        self._on_connect = self._take(handler, self._on_connect)
-        return handler
+        """Register ``handler(conn)``, called before the first message is read.
+
+        It refuses the peer by returning False, or by raising `wireway.Refused` with a text: the connection is closed
+        with code ``refused``. With neither `on_message` nor `on_batch` it is the whole conversation: it reads with
+        ``await conn.receive()`` or ``async for message in conn``, and the connection is closed when it returns.
+        """
+        return self._take("on_connect", handler)
 
     def on_close(self, handler: _X) -> _X:
         """Register ``handler(conn, reason: CloseReason)``, a plain function, called at the end."""
-        self._on_close = self._take(handler, self._on_close)
-        return handler
+        return self._take("on_close", handler)
 
-    def _take(self, handler: _T, former: object) -> _T:
-        if not callable(handler):
-            raise ConfigError(f"a handler is a function, not {type(handler).__name__}")
-        if former is not None:
-            raise ConfigError("the server has that handler already; on_message and on_batch exclude each other")
-        if self._core is not None:
-            raise ConfigError("handlers are registered before the server starts")
+    def _take(self, name: str, handler: _G) -> _G:
+        self._callbacks.set(name, handler, started=self._core is not None)
         return handler
 
     # --- what it is doing -----------------------------------------------------------------------------
@@ -147,7 +145,7 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """The URLs that it listens on, with real ports. Empty before the start and after the end."""
-        return [url_of(sock) for sock in self._sockets]
+        return [url_of(sock) for sock in self._listening.sockets]
 
     @property
     def backend(self) -> str:
@@ -165,13 +163,61 @@ class Server:
         return [] if self._core is None else self._core.connections()
 
     @property
-    def stats(self) -> dict[str, int]:
-        """Counts since the start: connections accepted and open, messages received."""
-        core = self._core
-        if core is None:
-            return {"accepted": 0, "open": 0, "messages": 0}
-        stats = core.stats()
-        return {"accepted": stats["accepted"], "open": stats["open"], "messages": stats["messages_in"]}
+    def stats(self) -> ServerStats:
+        """What it counted since its start. After the end the last counts stay."""
+        return ServerStats() if self._counted is None else ServerStats.of(self._counted.stats())
+
+    @property
+    def closed(self) -> ClosedLog:
+        """Why the last 10,000 connections ended, as of now. They stay after the end, until it starts again.
+
+        Collected when somebody asks: an end costs no Python object unless there is an `on_close`.
+        """
+        log = ClosedLog()
+        if self._counted is not None and self._loop is not None:
+            began = time.time() - self._loop.time()
+            for evidence in self._counted.records():
+                log.add(self._reason_of(evidence, began + evidence["at"]))
+        return log
+
+    def _reason_of(self, record: dict[str, Any], closed_at: float) -> CloseReason:
+        number = record["id"]
+        return CloseReason(
+            record["code"],
+            record["why"],
+            connection=number,
+            peer=record["peer"],
+            closed_at=closed_at,
+            detail=self._tracebacks.get(number, ""),
+            evidence=cast(Evidence, record),
+        )
+
+    # --- groups -----------------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Each group that `Connection.join` made, and how many connections it has."""
+        return {} if self._core is None else self._core.group_counts()
+
+    def members(self, group: str) -> list[Connection]:
+        """The connections of a group."""
+        return [] if self._core is None else self._core.members(group)
+
+    def broadcast(self, message: bytes, group: str | None = None, *, exclude: Iterable[Connection] = ()) -> int:
+        """Send a message to every connection, or to those of a group, except some. Returns how many took it.
+
+        Framed once and shared: what it costs a connection is a reference. It never waits; slow peers are dealt with as
+        `Buffers.when_slow` says.
+        """
+        return 0 if self._core is None else self._core.broadcast(message, group, tuple(exclude))
+
+    def send_to_user(self, user: str, message: bytes) -> int:
+        """Send a message to every connection whose `user` it is. Returns how many took it."""
+        return 0 if self._core is None else self._core.send_to_user(user, message)
+
+    def connections_of(self, user: str) -> list[Connection]:
+        """The connections of a user."""
+        return [] if self._core is None else self._core.connections_of(user)
 
     def _running(self) -> EventLoop:
         if self._loop is None:
@@ -194,32 +240,34 @@ class Server:
             )
         if self._core is not None:
             raise WirewayError("the server runs already")
-        if not (self._on_batch or self._on_message or self._on_connect):
-            raise ConfigError("the server has no handler: decorate one with @server.on_message")
-        sockets = listen(self._address, self._backlog)
+        self._callbacks.check()
+        raise_soft_limit()  # before anything is accepted: io_uring keeps the limit that an accept was armed under
+        listening = listen(self._addresses, self._socket)
         self._loop = loop
+        self._tracebacks.clear()
         self._stop = asyncio.Event()
         self._drained = None
-        self._core = ServerCore(
-            loop,
-            self._framing._native(),
-            {
-                "message": self._on_message,
-                "batch": self._on_batch,
-                "connect": self._on_connect,
-                "closed": self._closed,
-                "wants_close": self._on_close is not None,
-            },
-            native_options(buffers=Buffers(low=self._low, high=self._high)),
-        )
-        self._sockets = sockets
+        self._listening = listening
         try:
-            self._files = [SocketFile.of(sock) for sock in sockets if sock.family == socket.AF_UNIX]
-            self._listeners = [Listener(loop, sock, framed=self._core) for sock in sockets]
+            self._core = self._counted = self._make_core(loop)
+            self._listeners = [Listener(loop, sock, framed=self._core) for sock in listening.sockets]
         except BaseException:
             self._stop_listening()
             self._core = None
             raise
+        warn_of_what_does_not_fit(budget(loop.backend), self._limits.connections)
+
+    def _make_core(self, loop: EventLoop) -> ServerCore:
+        callbacks = self._callbacks
+        handlers = {
+            "message": callbacks.on_message,
+            "batch": callbacks.on_batch,
+            "connect": callbacks.on_connect,
+            "closed": self._closed,
+            "wants_close": callbacks.on_close is not None,
+        }
+        options = native_options(self._timeouts, self._limits, self._buffers, self._heartbeat, self._access)
+        return ServerCore(loop, self._framing._native(), handlers, options)
 
     async def serve(self) -> None:
         """Start if need be, and serve until `stop` or `close` is called or this coroutine is cancelled; drain."""
@@ -265,7 +313,7 @@ class Server:
             if self._core is core:
                 self._core = None
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -305,23 +353,39 @@ class Server:
     def _stop_listening(self) -> None:
         for listener in self._listeners:
             listener.close()
-        for sock in self._sockets:
-            sock.close()
-        for file in self._files:
-            file.remove()
-        self._listeners, self._sockets, self._files = [], [], []
+        self._listeners = []
+        self._listening.close()
 
-    def _closed(self, connection: Connection, evidence: dict[str, Any]) -> None:
-        code, why, error = evidence["code"], evidence["why"], evidence["error"]
-        reason = CloseReason(code, why, error)
-        level = _LEVELS.get(code, logging.DEBUG)
+    def _closed(self, connection: Connection, evidence: Evidence) -> None:
+        reason = CloseReason.of(connection, evidence)
+        if reason.error is not None:
+            self._tracebacks[connection.id] = reason.detached().detail
+            if len(self._tracebacks) > _TRACEBACKS:
+                del self._tracebacks[next(iter(self._tracebacks))]
+        level = _LEVELS.get(reason.code, logging.DEBUG)
         if logger.isEnabledFor(level):
-            exc = error if code == "handler-error" else None
-            logger.log(level, "connection %d from %s: %s: %s", connection.id, connection.peer, code, why, exc_info=exc)
-        if self._on_close is not None:
-            self._on_close(connection, reason)
+            exc = reason.error if reason.code == "handler-error" else None
+            logger.log(
+                *(level, "connection %d from %s: %s: %s", connection.id, connection.peer, reason.code, reason.why),
+                exc_info=exc,
+            )
+        if self._callbacks.on_close is not None:
+            self._callbacks.on_close(connection, reason)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _addresses(given: str | Sequence[str]) -> list[Address]:
+    urls: Sequence[str] = given if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
+    if not urls:
+        raise ConfigError("address is empty, a server listens on at least one")
+    return [parse(url) for url in urls]
+
+
+def _group(name: str, value: _G | None, kind: type[_G], default: Any) -> Any:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"{name} is {value!r}, it must be a wireway.{kind.__name__}, or None")
+    return default if value is None else value

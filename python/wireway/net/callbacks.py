@@ -1,0 +1,70 @@
+"""Owns what a server calls: the types of its handlers, and how they are gathered and checked.
+
+They come one by one from decorators, or all together from a handler class. Knows no connection and no loop.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from wireway._native import Connection
+from wireway.errors import ConfigError
+from wireway.net.closing import CloseReason
+
+__all__ = ["BatchHandler", "Callbacks", "CloseHandler", "ConnectHandler", "MessageHandler"]
+
+MessageHandler = Callable[[Connection, bytes], Awaitable[None] | None]
+BatchHandler = Callable[[Connection, list[bytes]], Awaitable[None] | None]
+ConnectHandler = Callable[[Connection], Awaitable[Any] | Any]
+CloseHandler = Callable[[Connection, CloseReason], None]
+
+NAMES = ("on_connect", "on_message", "on_batch", "on_close")
+
+
+class Callbacks:
+    """The handlers of one server. Each is set at most once, and before the server starts."""
+
+    def __init__(self) -> None:
+        self.on_connect: ConnectHandler | None = None
+        self.on_message: MessageHandler | None = None
+        self.on_batch: BatchHandler | None = None
+        self.on_close: CloseHandler | None = None
+
+    def set(self, name: str, handler: object, *, started: bool) -> None:
+        """Take a handler.
+
+        :raises ConfigError: it is no function, comes too late, or its place is taken.
+        """
+        if not callable(handler):
+            raise ConfigError(f"a handler is a function, not {type(handler).__name__}")
+        takes = ("on_message", "on_batch") if name in ("on_message", "on_batch") else (name,)
+        if any(getattr(self, each) is not None for each in takes):
+            raise ConfigError("the server has that handler already; on_message and on_batch exclude each other")
+        if started:
+            raise ConfigError("handlers are registered before the server starts")
+        setattr(self, name, handler)
+
+    def adopt(self, handler: object) -> Iterable[tuple[str, Any]]:
+        """The handlers of a handler class: of a new instance if it is a class, else of the object itself.
+
+        :raises ConfigError: it has none, or one with a name that no server calls.
+        """
+        whole = handler() if inspect.isclass(handler) else handler
+        what = type(whole).__name__
+        own = [name for name in dir(whole) if name.startswith("on_")]
+        known = ", ".join(NAMES)
+        if strange := [name for name in own if name not in NAMES]:
+            raise ConfigError(f"handler {what} has {strange[0]}, which a server never calls: it calls {known}")
+        if not own:
+            raise ConfigError(f"handler {what} has no method that a server calls: {known}")
+        return [(name, getattr(whole, name)) for name in own]
+
+    def check(self) -> None:
+        """Before the start: somebody must take the messages.
+
+        :raises ConfigError: nobody does.
+        """
+        if self.on_message is None and self.on_batch is None and self.on_connect is None:
+            raise ConfigError("the server has no handler: decorate one with @server.on_message")

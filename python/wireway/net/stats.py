@@ -1,0 +1,42 @@
+"""Owns what a server counted, as a value. The counting is native."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["ServerStats"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerStats:
+    """Counts of a server since its start, all of one moment: ``accepted == open + sum(closed.values())`` holds."""
+
+    accepted: int = 0
+    """Connections accepted."""
+    open: int = 0
+    """Connections open now."""
+    closed: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Connections closed, by code: see `CloseReason`."""
+    would_close: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """For each limit on trial, how often it would have acted: see `Limits.dry_run`."""
+    messages_in: int = 0
+    """Messages received."""
+    messages_out: int = 0
+    """Messages sent, or queued to be sent."""
+    bytes_in: int = 0
+    """Bytes received."""
+    bytes_out: int = 0
+    """Bytes that the kernel took."""
+    queued: int = 0
+    """Bytes that wait to be sent, on all connections together."""
+    paused: int = 0
+    """Connections that are not read from now: their handlers are behind, or a limit holds them."""
+    handlers: int = 0
+    """Handlers that are suspended now."""
+
+    @classmethod
+    def of(cls, counts: Mapping[str, Any]) -> ServerStats:
+        """The counts of a `ServerCore`; what it does not count is 0."""
+        return cls(**{each.name: counts[each.name] for each in fields(cls) if each.name in counts})
