@@ -33,6 +33,7 @@ use crate::event_loop::{Endpoint, LoopCore};
 use crate::memory::NewBytes;
 use crate::server::ServerCore;
 
+mod admission;
 mod deadlines;
 mod ending;
 mod extra;
@@ -43,6 +44,7 @@ mod pacing;
 mod pulling;
 mod receiving;
 mod sending;
+mod slow;
 
 use extra::{Extra, Farewell};
 use flags::{Flag, Flags};
@@ -106,6 +108,9 @@ impl Connection {
             flags.set(Flag::PULLED);
         }
         let now = this.moment.get();
+        if options.message_rate.is_some() || options.byte_rate.is_some() {
+            flags.set(Flag::METERED);
+        }
         let account = Account {
             opened: Cell::new(now),
             last_in: Cell::new(now),
@@ -140,7 +145,7 @@ impl Connection {
             .with_handlers(|handlers| handlers.connect.as_ref().map(|call| call.clone_ref(py)))
             .flatten();
         if let Some(connect) = connect {
-            self.work(slf, core, |this| this.handle(slf, core, connect.as_ptr(), &[slf.as_ptr()]))?;
+            self.work(slf, core, |this| this.greet(slf, core, &connect))?;
         }
         self.arm(core.get());
         if !self.flags.any(Flag::CLOSING | Flag::PAUSED) {
@@ -163,6 +168,16 @@ impl Connection {
     /// Whether it is closed or about to be.
     pub fn is_ending(&self) -> bool {
         self.flags.any(Flag::CLOSING)
+    }
+
+    /// Whether it has been open and idle for so long, and nothing of it is going on.
+    pub fn is_forgotten(&self, now: f64, age: f64, idle: f64) -> bool {
+        let account = &self.account;
+        let last = account.last_in.get().max(account.last_out.get());
+        now - account.opened.get() >= age
+            && now - last >= idle
+            && !self.flags.any(Flag::BUSY | Flag::AWAITED | Flag::CLOSED)
+            && self.if_extra(|extra| extra.groups.is_empty()).unwrap_or(true)
     }
 
     /// Takes the groups and the user that it belongs to.

@@ -5,23 +5,23 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::types::PyDict;
 use wireway_core::frame::Framing;
+use wireway_core::limit::Gate;
 use wireway_core::sys;
 
 use crate::connection::Connection;
-use crate::event_loop::{Endpoint, LoopCore};
-use crate::interp;
-use crate::outcome;
+use crate::event_loop::LoopCore;
 
-mod fanout;
+pub mod fanout;
+pub mod gate;
 mod groups;
-mod options;
+mod methods;
+pub mod options;
 pub mod record;
 mod stats;
 
@@ -82,6 +82,7 @@ pub struct ServerCore {
     /// The context that handlers run in, or in copies of.
     pub context: Py<PyAny>,
     counts: stats::Counts,
+    gate: RefCell<Gate>,
     groups: RefCell<Groups>,
     users: RefCell<Groups>,
     records: RefCell<VecDeque<Box<Record>>>,
@@ -95,161 +96,6 @@ unsafe impl Sync for ServerCore {}
 // SAFETY: as `LoopCore`.
 unsafe impl Send for ServerCore {}
 
-#[pymethods]
-impl ServerCore {
-    /// `framing` is what `_native()` of a framing gives, `handlers` has the keys `message`, `batch`, `connect`, `closed`
-    /// and `wants_close`, `options` is what `wireway.config.native_options` gives.
-    #[new]
-    fn new(
-        py: Python<'_>,
-        core: Py<LoopCore>,
-        framing: &Bound<'_, PyAny>,
-        handlers: &Bound<'_, PyDict>,
-        options: &Bound<'_, PyDict>,
-    ) -> PyResult<Self> {
-        outcome::learn(py)?;
-        let handlers = Handlers::read(handlers)?;
-        Ok(Self {
-            core,
-            framing: crate::framing::parse(framing)?,
-            options: Options::read(options)?,
-            pulled: handlers.messages.is_none(),
-            handlers: RefCell::new(Some(handlers)),
-            context: interp::copy_context(py)?,
-            counts: stats::Counts::default(),
-            groups: RefCell::default(),
-            users: RefCell::default(),
-            records: RefCell::default(),
-            held: RefCell::default(),
-            drained: RefCell::new(None),
-        })
-    }
-
-    /// Takes over a connected, non-blocking stream socket: from now on the connection owns the descriptor.
-    fn adopt<'py>(slf: &Bound<'py, Self>, fd: RawFd) -> PyResult<Bound<'py, Connection>> {
-        let core = slf.get().core(slf.py());
-        core.get().check()?;
-        // SAFETY: the caller gives the descriptor away.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let peer = peer_of(&fd);
-        let connection = Connection::open(core, slf.clone().unbind(), fd, peer)?;
-        connection.get().begin(&connection, core)?;
-        Ok(connection)
-    }
-
-    /// The open connections.
-    fn connections(slf: &Bound<'_, Self>) -> Vec<Py<Connection>> {
-        let py = slf.py();
-        let endpoints = slf.get().core.get().endpoints.borrow();
-        endpoints
-            .iter()
-            .filter_map(|endpoint| match endpoint {
-                Endpoint::Connection(connection) if connection.get().belongs_to(slf) => {
-                    Some(connection.clone_ref(py))
-                }
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// What is known of the connections that ended, oldest first: the last 10,000.
-    #[pyo3(signature = (most = RECORDS))]
-    fn records<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        let records = self.records.borrow();
-        for record in records.iter().skip(records.len().saturating_sub(most)) {
-            list.append(record.evidence(py, None)?)?;
-        }
-        Ok(list)
-    }
-
-    /// `callback()` runs once when no connection is open, at once if none is.
-    fn when_drained(&self, callback: Py<PyAny>) -> PyResult<()> {
-        if self.counts.open.get() == 0 {
-            // SAFETY: a method of a Python class runs with the GIL held.
-            let py = unsafe { Python::assume_attached() };
-            return callback.call0(py).map(drop);
-        }
-        let former = self.drained.borrow_mut().replace(callback);
-        drop(former);
-        Ok(())
-    }
-
-    /// The counts so far, see `wireway.net.server.ServerStats`.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = self.counts.to_dict(py)?;
-        dict.set_item("queued", self.core.get().reactor.pool.queued())?;
-        Ok(dict)
-    }
-
-    /// Sends a message to each connection of a group, or to all, except those in `exclude`: framed once,
-    /// shared by all. Returns how many it was queued for.
-    #[pyo3(signature = (message, group = None, exclude = Vec::new()))]
-    fn broadcast(
-        slf: &Bound<'_, Self>,
-        message: &Bound<'_, PyAny>,
-        group: Option<&str>,
-        exclude: Vec<Py<Connection>>,
-    ) -> PyResult<usize> {
-        slf.get().fan_out(slf, message, fanout::To::group(group), &exclude)
-    }
-
-    /// The same to each connection of a user.
-    fn send_to_user(
-        slf: &Bound<'_, Self>,
-        user: &str,
-        message: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
-        slf.get().fan_out(slf, message, fanout::To::User(user), &[])
-    }
-
-    /// The connections of a group.
-    fn members(slf: &Bound<'_, Self>, group: &str) -> Vec<Py<Connection>> {
-        slf.get().living(slf.py(), &slf.get().groups.borrow().members(group))
-    }
-
-    /// The connections of a user.
-    fn connections_of(slf: &Bound<'_, Self>, user: &str) -> Vec<Py<Connection>> {
-        slf.get().living(slf.py(), &slf.get().users.borrow().members(user))
-    }
-
-    /// Each group and how many connections it has.
-    fn group_counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        for (name, count) in self.groups.borrow().counts() {
-            dict.set_item(name, count)?;
-        }
-        Ok(dict)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.core)?;
-        visit.call(&self.context)?;
-        if let Ok(handlers) = self.handlers.try_borrow()
-            && let Some(handlers) = handlers.as_ref()
-        {
-            visit.call(&handlers.messages)?;
-            visit.call(&handlers.connect)?;
-            visit.call(&handlers.closed)?;
-        }
-        if let Ok(held) = self.held.try_borrow() {
-            for connection in held.iter() {
-                visit.call(connection)?;
-            }
-        }
-        if let Ok(drained) = self.drained.try_borrow() {
-            visit.call(&*drained)?;
-        }
-        Ok(())
-    }
-
-    fn __clear__(&self) {
-        drop(self.handlers.take());
-        drop(self.held.take());
-        drop(self.drained.take());
-    }
-}
-
 impl ServerCore {
     /// The loop.
     #[inline]
@@ -260,17 +106,6 @@ impl ServerCore {
     /// Whether messages are pulled, for there is no handler.
     pub fn pulled(&self) -> bool {
         self.pulled
-    }
-
-    /// A socket was accepted.
-    pub fn accepted(
-        slf: &Bound<'_, Self>,
-        core: &Bound<'_, LoopCore>,
-        fd: OwnedFd,
-    ) -> PyResult<()> {
-        let peer = peer_of(&fd);
-        let connection = Connection::open(core, slf.clone().unbind(), fd, peer)?;
-        connection.get().begin(&connection, core)
     }
 
     /// A connection begins: its number, from 1.
@@ -303,6 +138,11 @@ impl ServerCore {
     #[inline]
     pub fn count(&self, messages: u64) {
         stats::add(&self.counts.messages_in, messages);
+    }
+
+    /// Counts a message that was dropped for a slow peer.
+    pub fn count_dropped(&self) {
+        stats::add(&self.counts.dropped, 1);
     }
 
     /// Counts bytes that came.
@@ -353,7 +193,7 @@ impl ServerCore {
 
     /// Whether a limit only counts; then this one is counted.
     pub fn would_close(&self, limit: &'static str) -> bool {
-        let dry = self.options.dry_run.iter().any(|name| name == limit);
+        let dry = self.options.dry_run.contains(limit);
         if dry {
             self.counts.would_close(limit);
         }

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 
 use crate::event_loop::LoopCore;
 
+use super::admission::HEADER_SECONDS;
 use super::{Connection, Flag};
 
 /// What is to be done at a deadline.
@@ -126,7 +127,9 @@ impl Connection {
             }
         }
         if !self.flags.any(Flag::SPOKEN) {
-            let first = limits.first_message;
+            let header = self.flags.any(Flag::HEADER);
+            let first =
+                limits.first_message.min(if header { HEADER_SECONDS } else { f64::INFINITY });
             let what = "no whole message came after the beginning";
             by(opened + first, closing("first-message-timeout", what, first));
         }

@@ -220,6 +220,7 @@ impl Connection {
         self.settle(py, Some(self.closed_error(py)))?;
         self.release_receiver(py)?;
         self.leave_all(server);
+        self.leave_gate(core.get(), record.code);
         server.closed(py, record)?;
         match result {
             Err(error) if !leaves_the_loop(py, &error) => {

@@ -3,6 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::frame::Framing;
+use wireway_core::limit::Bucket;
+use wireway_core::outbox::Outbox;
+
+use crate::memory::Shared;
 
 /// Why a connection is about to end.
 pub struct Farewell {
@@ -46,6 +50,15 @@ pub struct Receiver {
     pub iterating: bool,
 }
 
+/// What it has received of what it may in a second.
+#[derive(Default)]
+pub struct Rates {
+    pub messages: Bucket,
+    pub bytes: Bucket,
+    /// When reading goes on, seconds.
+    pub resume: f64,
+}
+
 /// The rare parts of a connection.
 #[derive(Default)]
 pub struct Extra {
@@ -59,6 +72,9 @@ pub struct Extra {
     pub framing: Option<Framing>,
     pub groups: Vec<Box<str>>,
     pub user: Option<Box<str>>,
+    pub rates: Option<Box<Rates>>,
+    /// Messages that wait for a slow peer and may be dropped.
+    pub outbox: Option<Box<Outbox<Shared>>>,
     /// Our own name as the PROXY header gave it.
     pub local: Option<std::net::SocketAddr>,
     /// What correlates answers with requests: `wireway.net.requests`.
@@ -82,6 +98,8 @@ impl Extra {
             && self.framing.is_none()
             && self.groups.is_empty()
             && self.user.is_none()
+            && self.rates.is_none()
+            && self.outbox.is_none()
             && self.local.is_none()
             && self.replies.is_none()
     }

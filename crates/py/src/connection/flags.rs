@@ -50,6 +50,13 @@ impl Flag {
     /// We sent FIN, and read away what the peer still sends.
     pub const LINGERS: u32 = 1 << 20;
 
+    /// Counted by the server's gate.
+    pub const GATED: u32 = 1 << 21;
+    /// Counted there by its address.
+    pub const NAMED: u32 = 1 << 22;
+    /// What it may receive in a second is bounded.
+    pub const METERED: u32 = 1 << 23;
+
     /// What keeps the next message from being handled.
     pub const BLOCKED: u32 = Self::BUSY
         | Self::PRESSED

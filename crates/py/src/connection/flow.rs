@@ -23,6 +23,9 @@ impl Connection {
         if full {
             self.pause_reading(core.get());
         }
+        if self.flags.any(Flag::HEADER) {
+            return self.take_header(slf, core);
+        }
         self.feed(slf, core)
     }
 

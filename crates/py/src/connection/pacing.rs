@@ -1,8 +1,9 @@
-//! Whether the next message may be handled now: handlers that the server still has room for,
-//! heartbeats that are nobody's message.
+//! Whether the next message may be handled now: rates, handlers that the server still has room for, and
+//! heartbeats, which are nobody's message.
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use wireway_core::limit::{Rate, Verdict};
 
 use crate::event_loop::LoopCore;
 
@@ -10,14 +11,60 @@ use super::{Connection, Flag};
 
 impl Connection {
     /// Whether the server's bounds let the next message be handled; else it waits for its turn.
-    pub(super) fn may_handle(&self, slf: &Bound<'_, Self>, _core: &Bound<'_, LoopCore>) -> bool {
+    pub(super) fn may_handle(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> bool {
         let server = self.server.get();
-        if server.has_room_for_handler() {
+        if !server.has_room_for_handler() && !server.would_close("handlers") {
+            self.flags.set(Flag::HELD);
+            server.hold(slf.clone().unbind());
+            return false;
+        }
+        match &server.options.message_rate {
+            Some(rate) => self.take_turn(core.get(), rate),
+            None => true,
+        }
+    }
+
+    /// Takes one message's worth of the rate, if there is any left.
+    fn take_turn(&self, core: &LoopCore, rate: &Rate) -> bool {
+        let now = core.moment.get();
+        let wait = self.extra(|extra| {
+            let messages = &mut extra.rates.get_or_insert_default().messages;
+            let wait = messages.wait(rate, now);
+            if wait <= 0.0 {
+                messages.take(rate, now, 1);
+            }
+            wait
+        });
+        if wait <= 0.0 || self.server.get().would_close("message_rate") {
             return true;
         }
-        self.flags.set(Flag::HELD);
-        server.hold(slf.clone().unbind());
+        self.throttle(core, now + wait);
         false
+    }
+
+    /// Counts received bytes against their rate.
+    pub(super) fn meter(&self, core: &LoopCore, bytes: usize) {
+        let Some(rate) = &self.server.get().options.byte_rate else { return };
+        let now = core.moment.get();
+        let verdict = self
+            .extra(|extra| extra.rates.get_or_insert_default().bytes.take(rate, now, bytes as u64));
+        if let Verdict::Pause(seconds) = verdict
+            && !self.server.get().would_close("byte_rate")
+        {
+            self.throttle(core, now + seconds);
+        }
+    }
+
+    /// Reads and handles nothing until `resume`, seconds.
+    fn throttle(&self, core: &LoopCore, resume: f64) {
+        self.flags.set(Flag::THROTTLED);
+        self.pause_reading(core);
+        let resume = self.extra(|extra| {
+            let rates = extra.rates.get_or_insert_default();
+            rates.resume = rates.resume.max(resume);
+            rates.resume
+        });
+        self.arm_by(core, resume);
     }
 
     /// A handler of the server is done: it is this connection's turn.
@@ -63,7 +110,7 @@ impl Connection {
 
     /// When reading goes on after a rate was exceeded, seconds.
     pub(super) fn resumes_at(&self) -> Option<f64> {
-        None
+        self.if_extra(|extra| extra.rates.as_ref().map(|rates| rates.resume)).flatten()
     }
 
     /// Goes on after a rate was exceeded.
@@ -73,6 +120,12 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
     ) -> PyResult<()> {
         self.flags.clear(Flag::THROTTLED);
-        self.go_on(slf, core)
+        self.feed(slf, core)?;
+        self.go_on(slf, core)?;
+        let empty = self.if_extra(|extra| extra.backlog.len() == 0).unwrap_or(true);
+        if self.flags.any(Flag::PULLED) && empty && !self.flags.any(Flag::HUSHED | Flag::CLOSING) {
+            self.resume_reading(core.get());
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBool, PyBytes, PyList};
 use wireway_core::frame::{FrameError, Framing, Message};
 use wireway_core::op::Completion;
 
@@ -86,6 +86,9 @@ impl Connection {
         data: &[u8],
     ) -> PyResult<()> {
         self.note_received(core.get(), data.len());
+        if self.flags.any(Flag::METERED) {
+            self.meter(core.get(), data.len());
+        }
         if self.flags.any(Flag::BLOCKED | Flag::PINGED) {
             if self.flags.any(Flag::CLOSING | Flag::STOPPING) {
                 return Ok(());
@@ -106,7 +109,7 @@ impl Connection {
     /// Whether what comes next could be handled as it is: then it is received into its own object.
     pub fn wants_room(&self) -> bool {
         let server = self.server.get();
-        !self.flags.any(Flag::BLOCKED | Flag::REFRAMED)
+        !self.flags.any(Flag::BLOCKED | Flag::REFRAMED | Flag::METERED)
             && matches!(server.framing, Framing::Raw)
             && server.with_handlers(|handlers| !handlers.batch).unwrap_or(false)
     }
@@ -258,6 +261,28 @@ impl Connection {
         self.begin_close(slf, core, error.code(), error.to_string(), raised)
     }
 
+    /// Calls `on_connect`, which may say no: with False, or by raising `Refused`.
+    pub(super) fn greet(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        connect: &Py<PyAny>,
+    ) -> PyResult<()> {
+        let failed = match interp::call(slf.py(), connect.as_ptr(), &[slf.as_ptr()]) {
+            Ok(value) if value.is_none() => return Ok(()),
+            Ok(value) if value.is(PyBool::new(slf.py(), false)) => {
+                let why = "on_connect refused it".to_owned();
+                return self.begin_close(slf, core, "refused", why, None);
+            }
+            Ok(value) => match self.step(slf, core, &value) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        self.handler_failed(slf, core, failed)
+    }
+
     /// Calls a handler and, if it is asynchronous, steps it.
     #[inline]
     pub(super) fn handle(
@@ -329,6 +354,10 @@ impl Connection {
                 let text = "a handler failed after its connection was closed";
                 LoopCore::report(core, text, &error, &[("connection", slf.as_any())])
             };
+        }
+        if is_ours(py, &error, "Refused") {
+            let why = error.value(py).to_string();
+            return self.begin_close(slf, core, "refused", why, Some(error));
         }
         let code = if cancelled { "handler-cancelled" } else { "handler-error" };
         let name = type_name(error.value(py).as_any());

@@ -16,6 +16,8 @@ use crate::framing;
 use crate::interp::{self, Methods, give, unary};
 use crate::memory::Shared;
 use crate::outcome::{self, Outcome};
+use crate::server::fanout::Manner;
+use crate::server::options::WhenSlow;
 use crate::step;
 
 use super::{Connection, Flag};
@@ -23,17 +25,29 @@ use super::{Connection, Flag};
 impl Connection {
     /// Queues one message and flushes if too much waits.
     #[inline]
-    pub(super) fn queue(&self, slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn queue(
+        &self,
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Outcome> {
         if self.flags.any(Flag::CLOSING | Flag::HALF) {
             return Err(self.closed_error(slf.py()));
         }
         let core = self.server.get().core(slf.py());
         core.get().check_thread()?;
+        if self.flags.any(Flag::PRESSED) && self.server.get().options.when_slow != WhenSlow::Pause {
+            let frame = self.with_framing(|own| framing::encoded(own, data))?;
+            let manner = Manner::default();
+            return self
+                .post_slow(slf, core, &Shared::new(frame), &manner)
+                .map(|outcome| outcome.unwrap_or(Outcome::Dropped));
+        }
         let pool = &core.get().reactor.pool;
         let before = self.conn.borrow().queued();
         self.with_framing(|own| framing::queue(&self.conn, pool, own, data))?;
         let queued = self.conn.borrow().queued();
-        self.queued_more(slf, core, queued - before)
+        self.queued_more(slf, core, queued - before)?;
+        Ok(if self.flags.any(Flag::PRESSED) { Outcome::Over } else { Outcome::Queued })
     }
 
     /// Queues a copy of one message.
@@ -62,26 +76,9 @@ impl Connection {
         body(&server.framing)
     }
 
-    /// Queues a message that is framed already and shared with other connections.
-    /// Returns whether it was queued: a connection that is closing takes none.
-    pub fn post(
-        &self,
-        slf: &Bound<'_, Self>,
-        core: &Bound<'_, LoopCore>,
-        message: &Shared,
-    ) -> PyResult<bool> {
-        if self.flags.any(Flag::CLOSING | Flag::HALF) {
-            return Ok(false);
-        }
-        let pool = &core.get().reactor.pool;
-        self.conn.borrow_mut().keep(pool, Box::new(message.clone()));
-        self.queued_more(slf, core, message.len())?;
-        Ok(true)
-    }
-
     /// A message more waits: it leaves with the turn's flush, or at once when too much waits.
     #[inline]
-    fn queued_more(
+    pub(super) fn queued_more(
         &self,
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
@@ -94,6 +91,9 @@ impl Connection {
         if !self.flags.any(Flag::DIRTY) {
             self.flags.set(Flag::DIRTY);
             core.get().reactor.mark_dirty(self.token);
+        }
+        if core.get().reactor.pool.queued() > self.server.get().options.queued_bytes {
+            self.server.get().spend_less(slf, core)?;
         }
         if self.conn.borrow().over() { self.press(slf, core) } else { Ok(()) }
     }
@@ -174,22 +174,10 @@ impl Connection {
             Some(Pressure::Fell) => {
                 self.flags.clear(Flag::PRESSED);
                 self.settle(slf.py(), None)?;
+                self.send_waiting(slf, core)?;
                 self.go_on(slf, core)
             }
         }
-    }
-
-    /// Ends a connection that has more waiting than the hard mark.
-    fn check_hard(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
-        let (queued, hard) = (self.conn.borrow().queued(), self.server.get().options.hard);
-        if queued <= hard || self.flags.any(Flag::CLOSED) {
-            return Ok(());
-        }
-        if self.server.get().would_close("hard") {
-            return Ok(());
-        }
-        let why = format!("{queued} bytes wait to be sent, the hard mark is {hard} bytes");
-        self.end(slf, core, "slow-consumer", why, None)
     }
 
     /// Ends the waits of `send` and `drain`.
@@ -230,8 +218,8 @@ unsafe extern "C" fn send(
         let slf = slf.cast_unchecked::<Connection>();
         let this = slf.get();
         let body = || {
-            this.queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            if this.flags.any(Flag::PRESSED) {
+            let outcome = this.queue(slf, &Bound::from_borrowed_ptr(py, data))?;
+            if matches!(outcome, Outcome::Over) && !this.flags.any(Flag::CLOSED) {
                 return Ok(this.wait(this.server.get().core(py))?.into_ptr());
             }
             Ok(step::done())
@@ -250,9 +238,8 @@ unsafe extern "C" fn send_nowait(
         let slf = Bound::from_borrowed_ptr(py, object);
         let slf = slf.cast_unchecked::<Connection>();
         let body = || {
-            slf.get().queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            let over = slf.get().flags.any(Flag::PRESSED);
-            Ok(outcome::give(if over { Outcome::Over } else { Outcome::Queued }))
+            let outcome = slf.get().queue(slf, &Bound::from_borrowed_ptr(py, data))?;
+            Ok(outcome::give(outcome))
         };
         give(py, body())
     }

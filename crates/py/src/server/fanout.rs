@@ -1,5 +1,7 @@
 //! One message to many: framed once, kept once, queued by reference for each.
 
+use std::rc::Rc;
+
 use pyo3::prelude::*;
 use wireway_core::op::Token;
 
@@ -9,12 +11,22 @@ use crate::framing;
 use crate::memory::Shared;
 
 use super::ServerCore;
+use super::options::WhenSlow;
 
 /// Who it is for.
 pub enum To<'a> {
     All,
     Group(&'a str),
     User(&'a str),
+}
+
+/// How it goes where the peer is slow.
+#[derive(Default)]
+pub struct Manner {
+    /// A newer message with this key makes this one worthless.
+    pub key: Option<Rc<[u8]>>,
+    /// Instead of what the server was told.
+    pub when_slow: Option<WhenSlow>,
 }
 
 impl<'a> To<'a> {
@@ -32,6 +44,7 @@ impl ServerCore {
         message: &Bound<'_, PyAny>,
         to: To<'_>,
         exclude: &[Py<Connection>],
+        manner: &Manner,
     ) -> PyResult<usize> {
         let py = slf.py();
         let core = self.core(py);
@@ -51,7 +64,7 @@ impl ServerCore {
             }
             let Some(connection) = living(py, core.get(), member) else { continue };
             let (this, slf) = (connection.get(), connection.bind(py));
-            if this.post(slf, core, &shared)? {
+            if this.post(slf, core, &shared, manner)?.is_some() {
                 queued += 1;
             }
         }
@@ -95,6 +108,35 @@ impl ServerCore {
         }
         if let Some(user) = user {
             users.join(user, member);
+        }
+    }
+}
+
+impl ServerCore {
+    /// More waits to be sent in all connections of the loop than may: the greediest one ends.
+    #[cold]
+    pub fn spend_less(
+        &self,
+        slf: &Bound<'_, Connection>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        if self.would_close("queued_bytes") {
+            return Ok(());
+        }
+        let greediest = core
+            .get()
+            .endpoints
+            .borrow()
+            .iter()
+            .filter_map(|endpoint| match endpoint {
+                Endpoint::Connection(connection) => Some(connection),
+                _ => None,
+            })
+            .max_by_key(|connection| connection.get().waiting())
+            .map(|connection| connection.clone_ref(slf.py()));
+        match greediest {
+            Some(connection) => connection.get().end_greedy(connection.bind(slf.py()), core),
+            None => Ok(()),
         }
     }
 }

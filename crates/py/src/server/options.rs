@@ -1,9 +1,16 @@
 //! What a server or client was told, read once from the flat dict of `wireway.config.native_options`,
 //! which checked it.
 
-use pyo3::exceptions::PyKeyError;
+use std::collections::HashSet;
+
+use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use wireway_core::limit::Ban;
+use wireway_core::limit::GateOptions;
+use wireway_core::limit::Nets;
+use wireway_core::limit::Rate;
+use wireway_core::limit::{DryRun, Reason};
 
 /// Durations in seconds; infinity is off.
 pub struct Deadlines {
@@ -46,6 +53,42 @@ impl Heartbeat {
     }
 }
 
+/// What becomes of a message for a peer that takes nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WhenSlow {
+    /// It is queued; who sends waits.
+    Pause,
+    /// It waits in a bounded place; the oldest there is dropped for it.
+    DropOldest,
+    /// The same, but a message takes the place of the one with its key.
+    Latest,
+    /// The connection ends.
+    Close,
+}
+
+impl WhenSlow {
+    /// By its name.
+    pub fn parse(name: &str) -> PyResult<Self> {
+        match name {
+            "pause" => Ok(Self::Pause),
+            "drop-oldest" => Ok(Self::DropOldest),
+            "latest" => Ok(Self::Latest),
+            "close" => Ok(Self::Close),
+            other => Err(PyValueError::new_err(format!(
+                "when_slow is {other:?}, allowed are 'pause', 'drop-oldest', 'latest' and 'close'"
+            ))),
+        }
+    }
+}
+
+/// Whether a PROXY header comes first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Proxy {
+    Off,
+    Optional,
+    Required,
+}
+
 /// All of it.
 pub struct Options {
     pub deadlines: Deadlines,
@@ -58,8 +101,18 @@ pub struct Options {
     pub hard: usize,
     /// Suspended handlers at a time.
     pub handlers: usize,
+    pub message_rate: Option<Rate>,
+    pub byte_rate: Option<Rate>,
+    /// Bytes that may wait in all connections of the loop together.
+    pub queued_bytes: usize,
+    pub when_slow: WhenSlow,
+    /// Messages that wait at most where they may be dropped.
+    pub droppable: u32,
+    pub proxy: Proxy,
+    /// Who sends PROXY headers; if empty, everybody.
+    pub proxies: Nets,
     /// Limits that only count what they would have closed.
-    pub dry_run: Vec<String>,
+    pub dry_run: HashSet<String>,
     /// Some deadline counts from what comes.
     pub timed: bool,
     /// Some deadline counts from what does not leave.
@@ -105,6 +158,16 @@ impl Options {
                     .collect::<PyResult<_>>()?,
             }),
         };
+        let rate = |kind: &str| {
+            let Some(rate) = item(&format!("{kind}_rate"))?.extract::<Option<f64>>()? else {
+                return Ok(None);
+            };
+            let burst = item(&format!("{kind}_burst"))?.extract()?;
+            Rate::new(rate, burst)
+                .map(Some)
+                .ok_or_else(|| PyValueError::new_err(format!("{kind}_rate is {rate}")))
+        };
+        let message_rate = rate("message")?;
         let handlers = size("handlers")?;
         let soft = size("soft")?;
         Ok(Self {
@@ -112,7 +175,7 @@ impl Options {
                 || deadlines.idle < f64::INFINITY
                 || deadlines.idle_read < f64::INFINITY,
             watches_writes: soft < usize::MAX || deadlines.write_stall < f64::INFINITY,
-            bounds_messages: handlers < usize::MAX || heartbeat.is_some(),
+            bounds_messages: handlers < usize::MAX || heartbeat.is_some() || message_rate.is_some(),
             deadlines,
             heartbeat,
             low: size("low")?,
@@ -121,6 +184,17 @@ impl Options {
             soft_seconds: item("soft_seconds")?.extract()?,
             hard: size("hard")?,
             handlers,
+            message_rate,
+            byte_rate: rate("byte")?,
+            queued_bytes: size("queued_bytes")?,
+            when_slow: WhenSlow::parse(item("when_slow")?.extract()?)?,
+            droppable: item("droppable")?.extract()?,
+            proxy: match item("proxy_protocol")?.extract()? {
+                "off" => Proxy::Off,
+                "optional" => Proxy::Optional,
+                _ => Proxy::Required,
+            },
+            proxies: nets(&item("proxies")?)?,
             dry_run: item("dry_run")?
                 .try_iter()?
                 .map(|name| name?.extract())
@@ -131,4 +205,48 @@ impl Options {
 
 fn boxed(bytes: &Bound<'_, PyAny>) -> PyResult<Box<[u8]>> {
     Ok(bytes.cast::<PyBytes>()?.as_bytes().into())
+}
+
+fn nets(list: &Bound<'_, PyAny>) -> PyResult<Nets> {
+    let texts = list.try_iter()?.map(|text| text?.extract()).collect::<PyResult<Vec<String>>>()?;
+    Nets::parse(texts).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// What the gate of a server lets in.
+pub fn gate(dict: &Bound<'_, PyDict>) -> PyResult<GateOptions> {
+    let item = |key: &str| {
+        dict.get_item(key)?.ok_or_else(|| PyKeyError::new_err(format!("no option {key:?}")))
+    };
+    let count = |key| item(key)?.extract::<Option<u32>>();
+    let accept_rate = match item("accept_rate")?.extract::<Option<f64>>()? {
+        None => None,
+        Some(rate) => Rate::new(rate, item("accept_burst")?.extract()?),
+    };
+    let ban = match item("ban_after")?.extract::<Option<u32>>()? {
+        None => None,
+        Some(after) => Some(Ban {
+            after,
+            within: item("ban_within")?.extract()?,
+            seconds: item("ban_seconds")?.extract()?,
+        }),
+    };
+    let mut dry_run = DryRun::default();
+    for name in item("dry_run")?.try_iter()? {
+        if let Some(reason) = Reason::of_option(name?.extract()?) {
+            dry_run = dry_run.with(reason);
+        }
+    }
+    Ok(GateOptions {
+        connections: count("connections")?,
+        per_address: count("per_address")?,
+        per_subnet: count("per_subnet")?,
+        subnet_v4: item("subnet_v4")?.extract()?,
+        subnet_v6: item("subnet_v6")?.extract()?,
+        accept_rate,
+        ban,
+        allow: nets(&item("allow")?)?,
+        deny: nets(&item("deny")?)?,
+        dry_run,
+        ..GateOptions::default()
+    })
 }

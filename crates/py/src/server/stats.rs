@@ -39,6 +39,13 @@ impl Counts {
         self.accepted.get()
     }
 
+    /// A connection was accepted and not let in: its number.
+    pub fn refused(&self, code: &'static str) -> u64 {
+        add(&self.accepted, 1);
+        *self.closed.borrow_mut().entry(code).or_default() += 1;
+        self.accepted.get()
+    }
+
     /// An open connection ended.
     pub fn closed(&self, code: &'static str) {
         self.open.set(self.open.get() - 1);
@@ -50,13 +57,19 @@ impl Counts {
         *self.would_close.borrow_mut().entry(limit).or_default() += 1;
     }
 
-    /// All of them.
-    pub fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    /// All of them, with what the gate would have refused.
+    pub fn to_dict<'py>(
+        &self,
+        py: Python<'py>,
+        refused: impl Iterator<Item = (&'static str, u64)>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         dict.set_item("accepted", self.accepted.get())?;
         dict.set_item("open", self.open.get())?;
         dict.set_item("closed", &*self.closed.borrow())?;
-        dict.set_item("would_close", &*self.would_close.borrow())?;
+        let mut would_close = self.would_close.borrow().clone();
+        would_close.extend(refused);
+        dict.set_item("would_close", would_close)?;
         dict.set_item("messages_in", self.messages_in.get())?;
         dict.set_item("messages_out", self.messages_out.get())?;
         dict.set_item("bytes_in", self.bytes_in.get())?;

@@ -1,0 +1,86 @@
+//! From the accept to the first message: the gate's count, the PROXY header, the strikes.
+
+use pyo3::prelude::*;
+use wireway_core::limit::FLAPPING;
+
+use crate::event_loop::LoopCore;
+use crate::server::gate::{Header, read_header};
+
+use super::{Connection, Flag};
+
+/// Seconds that a PROXY header may take when no `first_message` says otherwise.
+pub const HEADER_SECONDS: f64 = 10.0;
+
+impl Connection {
+    /// The gate counts it, by its address or without.
+    pub fn gated(&self, by_address: bool) {
+        self.flags.set(Flag::GATED | if by_address { Flag::NAMED } else { 0 });
+    }
+
+    /// Reads, but serves nothing before its PROXY header came.
+    pub fn await_header(&self, core: &LoopCore) {
+        self.flags.set(Flag::HEADER);
+        self.arm(core);
+        // ENOENT can not be: it was attached just now.
+        let _ = self.conn.borrow().receive(&*core.reactor.driver);
+    }
+
+    /// Something of the PROXY header came.
+    pub(super) fn take_header(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        let mode = self.server.get().options.proxy;
+        let header =
+            self.extra(|extra| read_header(mode, &extra.backlog.bytes[extra.backlog.start..]));
+        let (length, names) = match header {
+            Header::Need => return Ok(()),
+            Header::Bad(why) => return self.end(slf, core, "bad-proxy-header", why, None),
+            Header::Whole(length, names) => (length, names),
+        };
+        if let Some((source, destination)) = names {
+            self.peer.set(Some(source));
+            self.extra(|extra| extra.local = Some(destination));
+        }
+        self.extra(|extra| extra.backlog.start += length);
+        if let Some(peer) = self.peer.get() {
+            let now = core.get().now();
+            if let Err(refusal) = self.server.get().admit(|gate| gate.identify(peer.ip(), now)) {
+                let why = refusal.to_string();
+                return self.end(slf, core, refusal.reason().code(), why, None);
+            }
+            self.flags.set(Flag::NAMED);
+        }
+        self.flags.clear(Flag::HEADER);
+        self.begin(slf, core)?;
+        self.feed(slf, core)?;
+        self.go_on(slf, core)
+    }
+
+    /// The gate forgets it, or remembers what it did.
+    pub(super) fn leave_gate(&self, core: &LoopCore, code: &str) {
+        if !self.flags.clear(Flag::GATED) {
+            return;
+        }
+        let ip = self.peer.get().map(|peer| peer.ip());
+        let now = core.now();
+        let named = self.flags.any(Flag::NAMED);
+        let spoiled = matches!(code, "bad-frame" | "frame-too-large" | "bad-proxy-header");
+        let flapped = !self.flags.any(Flag::SPOKEN)
+            && now - self.account.opened.get() < FLAPPING
+            && matches!(code, "peer-closed" | "peer-reset" | "truncated-frame");
+        self.server
+            .get()
+            .admit(|gate| {
+                gate.left(ip.filter(|_| named));
+                if let Some(ip) = ip
+                    && (spoiled || flapped)
+                {
+                    gate.strike(ip, now);
+                }
+                Ok(())
+            })
+            .ok();
+    }
+}
