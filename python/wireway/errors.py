@@ -11,9 +11,14 @@ __all__ = [
     "AddressInUseError",
     "BackendUnavailableError",
     "ConfigError",
+    "ConnectError",
+    "ConnectTimeoutError",
     "ConnectionClosedError",
     "DescriptorLimitError",
+    "PoolTimeoutError",
+    "QueueFullError",
     "Refused",
+    "RequestTimeoutError",
     "UnknownBackendError",
     "WirewayError",
     "WorkerDiedError",
@@ -61,3 +66,29 @@ class Refused(WirewayError, ConnectionError):  # noqa: N818 - no error: what a h
 
 class WorkerDiedError(WirewayError, RuntimeError):
     """A worker process ended while it handled a message. The text says how: a signal, or an exit status."""
+
+
+class ConnectError(WirewayError, ConnectionError):
+    """A peer could not be reached. The text names every address that was tried, and what each said.
+
+    `errno` is the kernel's for the address that was tried last; None where no address was tried (an unknown host).
+    """
+
+    attempts: tuple[tuple[str, OSError], ...] = ()
+    """Each address that was tried, in the order of the failures, with its error."""
+
+
+class ConnectTimeoutError(ConnectError, TimeoutError):
+    """A peer could not be reached in time. The text names every address, those that have not answered among them."""
+
+
+class RequestTimeoutError(WirewayError, TimeoutError):
+    """A request had no answer before its deadline. Its answer, should it come later, is swallowed."""
+
+
+class PoolTimeoutError(WirewayError, TimeoutError):
+    """No connection of a pool became free in time: all were in use."""
+
+
+class QueueFullError(WirewayError):
+    """A message was refused: as many wait already as may wait. It was not sent, and will not be."""
