@@ -7,15 +7,13 @@ native half gives. What is costly, reading `struct tcp_info` and the verdict, ha
 from __future__ import annotations
 
 import time
-import traceback
-from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, Protocol
 
 from wireway.net.diagnosis import Verdict, verdict
-from wireway.net.evidence import CODES, Evidence, Side, errno_name, error_number, poll_flag_names, size
+from wireway.net.evidence import Evidence, Side, errno_name, error_number, poll_flag_names, side_of, size
 from wireway.net.tcp_info import TcpInfo
 
 __all__ = ["Closable", "CloseReason", "ClosedLog"]
@@ -54,20 +52,23 @@ class CloseReason:
     """Our own."""
     closed_at: float = field(default_factory=time.time)
     """When, as `time.time()`."""
-    detail: str = ""
-    """The traceback of `error` as text, in the entries of a `ClosedLog`: those do not keep the exception itself."""
     evidence: Evidence = field(default_factory=Evidence, repr=False, compare=False)
     """What it was built from, as the native half gave it."""
     _verdict: list[Verdict] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
-    def of(cls, connection: Closable, evidence: Evidence) -> CloseReason:
-        """The reason for the end of `connection`, which is still known by its addresses.
+    def of(cls, connection: Closable | None, evidence: Evidence, ago: float = 0.0) -> CloseReason:
+        """The reason for an end, from what the native half says of it. Nothing is concluded yet: some microseconds.
 
-        Costs about a microsecond: nothing is concluded yet.
+        :param connection: the connection, while its descriptor is still open; None for a record of the past.
+        :param ago: seconds since the end.
         """
         code, why, error = evidence.get("code", "closed"), evidence.get("why", ""), evidence.get("error")
-        return cls(code, why, error, connection.id, connection.peer, connection.local, time.time(), evidence=evidence)
+        number, peer, local = evidence.get("id", 0), evidence.get("peer"), None
+        if connection is not None:
+            number, local = connection.id, connection.local
+            peer = connection.peer if peer is None else peer  # a path: only IP addresses are kept
+        return cls(code, why, error, number, peer, local, time.time() - ago, evidence=evidence)
 
     @classmethod
     def of_connect(
@@ -83,16 +84,14 @@ class CloseReason:
         code = "timed-out" if isinstance(error, TimeoutError) else "io-error"
         text = str(error) or "no answer within the connect timeout"
         evidence = Evidence(code=code, why=text, error=error, phase="connect", age=age, tcp_info=tcp_info)
-        evidence["side"] = "peer" if isinstance(error, ConnectionRefusedError) else "network"
         return cls(code, text, error, peer=peer, evidence=evidence)
 
     # --- who and when ---------------------------------------------------------------------------------------------
 
     @property
-    def side(self) -> str:
+    def side(self) -> Side:
         """Who ended it: ``local`` (this program), ``peer``, ``kernel`` (of this machine) or ``network``."""
-        fallback: Side = CODES.get(self.code, "local")
-        return self.evidence.get("side") or fallback
+        return side_of(self.evidence)
 
     @property
     def phase(self) -> str:
@@ -213,8 +212,6 @@ class CloseReason:
         lines = [f"{found.text} ({found.confidence:.0%} sure)"]
         lines += [f"  or: {other}" for other in found.alternatives]
         lines += [f"{name}: {text}" for name, text in self._facts() if text]
-        if self.detail:
-            lines += ["", self.detail.rstrip()]
         return "\n".join(lines)
 
     def _facts(self) -> Iterator[tuple[str, str]]:
@@ -250,54 +247,35 @@ class CloseReason:
                 f"last acknowledgement {info.last_ack_recv} s ago",
             )
 
-    def detached(self) -> CloseReason:
-        """The same without the exception, whose traceback would keep every object of its frames alive.
-
-        An exception that holds none, such as the kernel's errors, stays.
-        """
-        error = self.error
-        if error is None or (error.__traceback__ is None and error.__context__ is None and error.__cause__ is None):
-            return self
-        kept = Evidence(**{**self.evidence, "error": None})
-        if isinstance(error, OSError):
-            kept["errno"] = self.errno
-        return replace(self, error=None, detail="".join(traceback.format_exception(error)), evidence=kept)
-
 
 class ClosedLog:
-    """The last connections that ended, and how many ended for which reason since the beginning.
+    """The connections of a server that ended, and why: the last 10,000, as long as the server object lives.
 
-    :param capacity: how many are kept; the oldest goes first. One takes about 2 KiB.
+    The native half keeps them, half a KiB each; a `CloseReason` is made when somebody looks, some 5 ms for a
+    thousand. Their exceptions are not kept: those would keep the objects of their frames alive. `errno` is.
 
-    Thread rule: add on the loop's thread; reading from another is safe as far as one call goes.
+    Thread rule: the loop's thread, and any while the loop does not run.
     """
 
-    def __init__(self, capacity: int = 10_000) -> None:
-        """Keep nothing yet."""
-        self._kept: deque[CloseReason] = deque(maxlen=capacity)
-        self._counts: Counter[str] = Counter()
+    def __init__(self) -> None:
+        """Know of nothing yet."""
+        self._records: Callable[[], Iterable[Any]] = tuple
+        self._clock: Callable[[], float] = float
 
-    def add(self, reason: CloseReason) -> None:
-        """Keep one. Its exception is kept as text, `CloseReason.detail`."""
-        self._counts[reason.code] += 1
-        self._kept.append(reason if reason.error is None else reason.detached())
+    def follow(self, records: Callable[[], Iterable[Any]], clock: Callable[[], float]) -> None:
+        """Look there from now on.
+
+        :param records: gives the evidence of each end, the oldest first, such as `ServerCore.records`.
+        :param clock: the clock of its `at`, such as `loop.time`.
+        """
+        self._records, self._clock = records, clock
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(list(self._records()))
 
     def __iter__(self) -> Iterator[CloseReason]:
-        """Those that are kept, the oldest first."""
-        return iter(tuple(self._kept))
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many ended for each code since the beginning, kept or not."""
-        return dict(self._counts)
-
-    @property
-    def total(self) -> int:
-        """How many ended since the beginning."""
-        return self._counts.total()
+        """All that are kept, the oldest first."""
+        return iter(self.filter())
 
     def filter(
         self,
@@ -314,14 +292,17 @@ class ClosedLog:
         :param peer: an address (``192.0.2.7``), a network (``192.0.2.0/24``), a path, or all of `CloseReason.peer`.
         :param since: closed at this `time.time()` or later.
         """
-        return [
-            reason
-            for reason in self
-            if (code is None or reason.code == code)
-            and (side is None or reason.side == side)
-            and (since is None or reason.closed_at >= since)
-            and (peer is None or _fits(reason.peer, peer))
-        ]
+        found, now, today = [], self._clock(), time.time()
+        for evidence in self._records():
+            ago = now - evidence.get("at", now)
+            if (
+                (code is None or evidence.get("code") == code)
+                and (since is None or today - ago >= since)
+                and (peer is None or _fits(evidence.get("peer"), peer))
+                and (side is None or side_of(evidence) == side)
+            ):
+                found.append(CloseReason.of(None, evidence, ago))
+        return found
 
 
 def _fits(address: Any, wanted: str | tuple[Any, ...]) -> bool:

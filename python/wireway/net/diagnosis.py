@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wireway.net.evidence import Case, Evidence, errno_name, size
+from wireway.net.evidence import UNREACHABLE, Case, Evidence, errno_name, size
 from wireway.net.tcp_info import TcpInfo
 
 __all__ = ["Verdict", "bottleneck", "diagnose", "verdict"]
@@ -99,7 +99,7 @@ def _reset(case: Case) -> Verdict:
             0.5,
             (_LINGER, "its process was killed with data of ours unread"),
         )
-    if case.idle_out <= case.idle_in:
+    if case.spoke_last:
         return Verdict(
             f"peer reset while what we sent last was unread by it, though its kernel had all "
             f"{case.messages_out} messages ({size(case.bytes_out)}): it closed with data pending, or was killed",
@@ -146,6 +146,13 @@ def _timed_out(case: Case) -> Verdict:
             f"no answer, {size(case.lost)} waited",
             0.75,
             ("its host crashed or the network failed while its program did not read",),
+        )
+    if case.figure("probes") and case.figure("notsent") >= case.unsent > 0:
+        return Verdict(
+            f"this machine could not send: not one segment of {size(case.lost)} left it; its route, address or "
+            "interface is gone",
+            0.8,
+            ("a full queue of its interface",),
         )
     again = case.figure("retransmits") or case.figure("total_retrans")
     return Verdict(
@@ -195,7 +202,7 @@ def _connect(case: Case) -> Verdict:
             0.95,
             ("a firewall rejects with a reset",),
         )
-    if case.errno in _UNREACHABLE:
+    if case.errno in UNREACHABLE:
         return _unreachable(case)
     if case.errno == errno.ECONNRESET:
         return Verdict(
@@ -312,8 +319,6 @@ def _ours(case: Case) -> Verdict:
     return Verdict(f"this side ended it ({case.code}): {case.why}{lost}{left}", 1.0)
 
 
-_UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL)
-
 _BY_ERRNO: dict[int, Callable[[Case], Verdict]] = {
     errno.ECONNRESET: _reset,
     errno.EPIPE: _pipe,
@@ -322,7 +327,7 @@ _BY_ERRNO: dict[int, Callable[[Case], Verdict]] = {
     errno.ECONNREFUSED: _connect,
     errno.ENOMEM: _no_memory,
     errno.ENOBUFS: _no_memory,
-    **dict.fromkeys(_UNREACHABLE, _unreachable),
+    **dict.fromkeys(UNREACHABLE, _unreachable),
 }
 
 _BY_CODE: dict[str, Callable[[Case], Verdict]] = {

@@ -9,11 +9,23 @@ import errno
 import select
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from wireway.net.tcp_info import TcpInfo
 
-__all__ = ["CODES", "Case", "Evidence", "Phase", "Side", "errno_name", "error_number", "poll_flag_names", "size"]
+__all__ = [
+    "CODES",
+    "UNREACHABLE",
+    "Case",
+    "Evidence",
+    "Phase",
+    "Side",
+    "errno_name",
+    "error_number",
+    "poll_flag_names",
+    "side_of",
+    "size",
+]
 
 Side = Literal["local", "peer", "kernel", "network"]
 Phase = Literal["connect", "proxy-header", "first-message", "open", "closing"]
@@ -21,7 +33,7 @@ Phase = Literal["connect", "proxy-header", "first-message", "open", "closing"]
 CODES: Mapping[str, Side] = {
     "peer-closed": "peer", "peer-reset": "peer", "truncated-frame": "peer", "bad-frame": "peer",
     "frame-too-large": "peer", "bad-proxy-header": "peer",
-    "timed-out": "network", "io-error": "network",
+    "timed-out": "network", "io-error": "kernel",
     "closed": "local", "server-stopped": "local", "aborted": "local",
     "handler-error": "local", "handler-cancelled": "local", "refused": "local",
     "first-message-timeout": "local", "idle-timeout": "local", "read-timeout": "local", "write-timeout": "local",
@@ -32,16 +44,30 @@ CODES: Mapping[str, Side] = {
 """The closed set of codes, and who ended the connection unless the evidence says otherwise."""
 
 
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL)
+"""There is no way to the peer, says this machine or a router."""
+
+_SIDE_OF_ERRNO: Mapping[int, Side] = {
+    errno.ECONNRESET: "peer", errno.EPIPE: "peer", errno.ECONNREFUSED: "peer",
+    errno.ETIMEDOUT: "network", **dict.fromkeys(UNREACHABLE, "network"),
+    errno.ECONNABORTED: "kernel", errno.ENOMEM: "kernel", errno.ENOBUFS: "kernel",
+}  # fmt: skip
+
+
 class Evidence(TypedDict, total=False):
     """What the native half says of an end. Times in seconds, sizes in bytes; what is missing is not known."""
 
+    id: int
     code: str
     why: str
     error: BaseException | None
+    peer: Any
+    at: float
+    """When, on the loop's clock."""
     phase: str
     side: str | None
-    errno: int
-    """Of the call that failed; 0 for none."""
+    errno: int | None
+    """Of the call that failed."""
     so_error: int
     """`SO_ERROR`, read once."""
     poll_flags: int
@@ -125,6 +151,13 @@ class Case:
             return self.info.last_ack_recv
         return self.idle_in
 
+    @property
+    def spoke_last(self) -> bool:
+        """Whether our data was the last on the way; the kernel knows better than we when it left."""
+        if self.info is not None and self.info.last_data_sent is not None and self.info.last_data_recv is not None:
+            return self.info.last_data_sent <= self.info.last_data_recv
+        return self.idle_out <= self.idle_in
+
     def figure(self, name: str) -> float:
         """A figure of `info`, 0 if there is none."""
         return float(getattr(self.info, name, None) or 0)
@@ -138,6 +171,14 @@ def error_number(evidence: Evidence) -> int:
     if isinstance(error, OSError) and error.errno:
         return error.errno
     return evidence.get("so_error") or 0
+
+
+def side_of(evidence: Evidence) -> Side:
+    """Who ended the connection: by its code, and where that only says "an error of the kernel", by the errno."""
+    code = evidence.get("code", "closed")
+    if code in ("peer-reset", "timed-out", "io-error") and (number := error_number(evidence)) in _SIDE_OF_ERRNO:
+        return _SIDE_OF_ERRNO[number]
+    return CODES.get(code, "local")
 
 
 def errno_name(number: int) -> str:

@@ -4,7 +4,7 @@
 //! Ask before the descriptor is closed. A socket that was reset or that timed out is in state CLOSE and still
 //! answers all of these. What its death leaves, and what it wipes (Linux, `tcp_write_queue_purge`): the count of
 //! bytes without an acknowledgement (`SIOCOUTQ`) and the counters of retransmissions and probes stay;
-//! `tcpi_unacked`, `tcpi_notsent_bytes` and `tcpi_backoff` are set to zero. Hence the ioctls beside `TCP_INFO`.
+//! `tcpi_unacked` and `tcpi_backoff` are set to zero. Hence the ioctls beside `TCP_INFO`.
 
 use std::io;
 use std::os::fd::RawFd;
