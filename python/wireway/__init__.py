@@ -2,51 +2,97 @@
 
 The map::
 
-    wireway.run, new_event_loop, EventLoop    an asyncio loop with five back ends     loop.py
-    wireway.Server, Connection, CloseReason   framed servers, native to the handler   net/
-    wireway.Raw, LengthPrefix                 how a stream is cut into messages       framing.py
-    wireway.WirewayError and below            one tree of errors                      errors.py
-    wireway._native                           the Rust half                           crates/py
+    run, new_event_loop, EventLoop              an asyncio loop with five back ends       loop.py
+    Server, Connection, ServerStats             framed servers, native to the handler     net/
+    CloseReason, TcpInfo                        why a connection ended                    net/closing.py
+    Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
+    LengthPrefix, Lines, Varint, Tpkt …         how a stream is cut into messages         framing/
+    WirewayError and below                      one tree of errors                        errors.py
+    wireway.testing                             what tests of your services need          testing/
+    wireway._native                             the Rust half                             crates/py
 """
 
+from wireway import framing
 from wireway._native import Connection
+from wireway.config import Access, Ban, Buffers, Heartbeat, Keepalive, Limits, SocketOptions, Timeouts
 from wireway.errors import (
     AddressError,
     AddressInUseError,
     BackendUnavailableError,
     ConfigError,
+    ConnectError,
     ConnectionClosedError,
+    ConnectTimeoutError,
     DescriptorLimitError,
+    PoolTimeoutError,
+    QueueFullError,
     Refused,
+    RequestTimeoutError,
     UnknownBackendError,
     WirewayError,
     WorkerDiedError,
 )
-from wireway.framing import Framing, LengthPrefix, Raw
+from wireway.framing import (
+    CustomFraming,
+    Delimiter,
+    FixedLength,
+    FrameError,
+    Framing,
+    LengthPrefix,
+    Lines,
+    Mbap,
+    Raw,
+    Tpkt,
+    Varint,
+)
 from wireway.loop import EventLoop, new_event_loop, run
 from wireway.net.closing import CloseReason
 from wireway.net.sending import SendResult
 from wireway.net.server import Server
+from wireway.net.tcp_info import TcpInfo
 
 __all__ = [
+    "Access",
     "AddressError",
     "AddressInUseError",
     "BackendUnavailableError",
+    "Ban",
+    "Buffers",
     "CloseReason",
     "ConfigError",
+    "ConnectError",
+    "ConnectTimeoutError",
     "Connection",
     "ConnectionClosedError",
+    "CustomFraming",
+    "Delimiter",
     "DescriptorLimitError",
     "EventLoop",
+    "FixedLength",
+    "FrameError",
     "Framing",
+    "Heartbeat",
+    "Keepalive",
     "LengthPrefix",
+    "Limits",
+    "Lines",
+    "Mbap",
+    "PoolTimeoutError",
+    "QueueFullError",
     "Raw",
     "Refused",
+    "RequestTimeoutError",
     "SendResult",
     "Server",
+    "SocketOptions",
+    "TcpInfo",
+    "Timeouts",
+    "Tpkt",
     "UnknownBackendError",
+    "Varint",
     "WirewayError",
     "WorkerDiedError",
+    "framing",
     "new_event_loop",
     "run",
 ]
