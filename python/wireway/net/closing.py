@@ -7,8 +7,10 @@ native half gives. What is costly, reading `struct tcp_info` and the verdict, ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Protocol
 
@@ -52,23 +54,23 @@ class CloseReason:
     """Our own."""
     closed_at: float = field(default_factory=time.time)
     """When, as `time.time()`."""
+    detail: str = ""
+    """The traceback of `error` as text, in the entries of a `ClosedLog`: those do not keep the exception itself."""
     evidence: Evidence = field(default_factory=Evidence, repr=False, compare=False)
     """What it was built from, as the native half gave it."""
     _verdict: list[Verdict] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
-    def of(cls, connection: Closable | None, evidence: Evidence, ago: float = 0.0) -> CloseReason:
-        """The reason for an end, from what the native half says of it. Nothing is concluded yet: some microseconds.
+    def of(cls, connection: Closable, evidence: Evidence) -> CloseReason:
+        """The reason for the end of `connection`, whose descriptor is still open.
 
-        :param connection: the connection, while its descriptor is still open; None for a record of the past.
-        :param ago: seconds since the end.
+        Nothing is concluded yet: some microseconds.
         """
         code, why, error = evidence.get("code", "closed"), evidence.get("why", ""), evidence.get("error")
-        number, peer, local = evidence.get("id", 0), evidence.get("peer"), None
-        if connection is not None:
-            number, local = connection.id, connection.local
-            peer = connection.peer if peer is None else peer  # a path: only IP addresses are kept
-        return cls(code, why, error, number, peer, local, time.time() - ago, evidence=evidence)
+        peer = evidence.get("peer")
+        if peer is None:  # a path: the native half keeps IP addresses only
+            peer = connection.peer
+        return cls(code, why, error, connection.id, peer, connection.local, evidence=evidence)
 
     @classmethod
     def of_connect(
@@ -212,6 +214,8 @@ class CloseReason:
         lines = [f"{found.text} ({found.confidence:.0%} sure)"]
         lines += [f"  or: {other}" for other in found.alternatives]
         lines += [f"{name}: {text}" for name, text in self._facts() if text]
+        if self.detail:
+            lines += ["", self.detail.rstrip()]
         return "\n".join(lines)
 
     def _facts(self) -> Iterator[tuple[str, str]]:
@@ -247,35 +251,54 @@ class CloseReason:
                 f"last acknowledgement {info.last_ack_recv} s ago",
             )
 
+    def detached(self) -> CloseReason:
+        """The same without the exception, whose traceback would keep every object of its frames alive.
+
+        An exception that holds none, such as the kernel's errors, stays.
+        """
+        error = self.error
+        if error is None or (error.__traceback__ is None and error.__context__ is None and error.__cause__ is None):
+            return self
+        kept = Evidence(**{**self.evidence, "error": None})
+        if isinstance(error, OSError):
+            kept["errno"] = self.errno
+        return replace(self, error=None, detail="".join(traceback.format_exception(error)), evidence=kept)
+
 
 class ClosedLog:
-    """The connections of a server that ended, and why: the last 10,000, as long as the server object lives.
+    """The last ends of connections, as of the moment at which a server was asked for them.
 
-    The native half keeps them, half a KiB each; a `CloseReason` is made when somebody looks, some 5 ms for a
-    thousand. Their exceptions are not kept: those would keep the objects of their frames alive. `errno` is.
+    :param capacity: how many are kept; the oldest goes first. One takes about 2 KiB.
 
-    Thread rule: the loop's thread, and any while the loop does not run.
+    Thread rule: any thread; it changes no more once a server gave it.
     """
 
-    def __init__(self) -> None:
-        """Know of nothing yet."""
-        self._records: Callable[[], Iterable[Any]] = tuple
-        self._clock: Callable[[], float] = float
+    def __init__(self, capacity: int = 10_000) -> None:
+        """Keep nothing yet."""
+        self._kept: deque[CloseReason] = deque(maxlen=capacity)
+        self._counts: Counter[str] = Counter()
 
-    def follow(self, records: Callable[[], Iterable[Any]], clock: Callable[[], float]) -> None:
-        """Look there from now on.
-
-        :param records: gives the evidence of each end, the oldest first, such as `ServerCore.records`.
-        :param clock: the clock of its `at`, such as `loop.time`.
-        """
-        self._records, self._clock = records, clock
+    def add(self, reason: CloseReason) -> None:
+        """Keep one. Its exception is kept as text, `CloseReason.detail`."""
+        self._counts[reason.code] += 1
+        self._kept.append(reason if reason.error is None else reason.detached())
 
     def __len__(self) -> int:
-        return len(list(self._records()))
+        return len(self._kept)
 
     def __iter__(self) -> Iterator[CloseReason]:
-        """All that are kept, the oldest first."""
-        return iter(self.filter())
+        """Those that are kept, the oldest first."""
+        return iter(tuple(self._kept))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were added for each code, kept or not."""
+        return dict(self._counts)
+
+    @property
+    def total(self) -> int:
+        """How many were added."""
+        return self._counts.total()
 
     def filter(
         self,
@@ -292,17 +315,14 @@ class ClosedLog:
         :param peer: an address (``192.0.2.7``), a network (``192.0.2.0/24``), a path, or all of `CloseReason.peer`.
         :param since: closed at this `time.time()` or later.
         """
-        found, now, today = [], self._clock(), time.time()
-        for evidence in self._records():
-            ago = now - evidence.get("at", now)
-            if (
-                (code is None or evidence.get("code") == code)
-                and (since is None or today - ago >= since)
-                and (peer is None or _fits(evidence.get("peer"), peer))
-                and (side is None or side_of(evidence) == side)
-            ):
-                found.append(CloseReason.of(None, evidence, ago))
-        return found
+        return [
+            reason
+            for reason in self
+            if (code is None or reason.code == code)
+            and (side is None or reason.side == side)
+            and (since is None or reason.closed_at >= since)
+            and (peer is None or _fits(reason.peer, peer))
+        ]
 
 
 def _fits(address: Any, wanted: str | tuple[Any, ...]) -> bool:
