@@ -125,7 +125,7 @@ def explain(framing: Framing, data: bytes | bytearray | memoryview) -> Explanati
         frames.append(ExplainedFrame(offset, header or data[offset : offset + skip], length, message, size))
         offset += size
     rest = data[offset:]
-    hint = hint_for(framing, rest, failed=failed) if problem is not None else None
+    hint = hint_for(framing, data, rest, failed=failed) if problem is not None else None
     return Explanation(framing, len(data), tuple(frames), rest, missing, problem, failed, hint)
 
 

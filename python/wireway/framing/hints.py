@@ -31,9 +31,9 @@ _TEXT: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 _PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
-def hint_for(framing: Framing, data: bytes, *, failed: bool) -> str | None:
-    """What may be behind ``data``, at which a frame should begin and none is whole."""
-    return _foreign(framing, data) or _line_end(framing, data) or _layout(framing, data, failed)
+def hint_for(framing: Framing, data: bytes, rest: bytes, *, failed: bool) -> str | None:
+    """What may be behind ``rest``, the end of ``data``, at which a frame should begin and none is whole."""
+    return _foreign(framing, rest) or _line_end(framing, rest) or _layout(framing, data, rest, failed)
 
 
 def _foreign(framing: Framing, data: bytes) -> str | None:
@@ -58,11 +58,11 @@ def _line_end(framing: Framing, data: bytes) -> str | None:
     return None
 
 
-def _layout(framing: Framing, data: bytes, failed: bool) -> str | None:
+def _layout(framing: Framing, data: bytes, rest: bytes, failed: bool) -> str | None:
     """The other byte order, if its length makes sense, or another layout of the length that cuts all of the bytes."""
     if not isinstance(framing, LengthPrefix | Varint):
         return None
-    if isinstance(framing, LengthPrefix) and failed and (text := _order(framing, data)):
+    if isinstance(framing, LengthPrefix) and failed and (text := _order(framing, rest)):
         return text
     if len(data) <= _TRIED:
         for other, text in _others(framing):
