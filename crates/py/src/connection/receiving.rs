@@ -257,7 +257,7 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
         error: &FrameError,
     ) -> PyResult<()> {
-        let raised = framing::exception(&self.server.get().framing);
+        let raised = self.with_framing(framing::exception);
         self.begin_close(slf, core, error.code(), error.to_string(), raised)
     }
 
