@@ -190,7 +190,8 @@ class Heartbeat:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ban:
-    """Refuse an address that misbehaves for a while. A strike is a bad frame, or a refused connection.
+    """Refuse an address that misbehaves for a while. A strike is a frame or a PROXY header that can not be read, a
+    connection that ends within a second without one whole message, or one that `per_address` refused.
 
     Danger: behind one address there may be a whole office or a mobile network (NAT).
     """
@@ -409,7 +410,7 @@ class Access:
     and with `"optional"` a peer chooses whether to."""
     proxies: tuple[str, ...] = ()
     """Networks of the proxies whose header is read; all unless told. From elsewhere a header is a message like any
-    other under `"optional"`, and `bad-proxy-header` under `"required"`."""
+    other under `"optional"`; under `"required"` nobody else may connect (code `denied`)."""
 
     def __post_init__(self) -> None:
         _choice(self, "proxy_protocol", get_args(ProxyProtocol))
