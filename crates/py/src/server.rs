@@ -151,10 +151,15 @@ impl ServerCore {
         stats::add(&self.counts.bytes_in, bytes as u64);
     }
 
-    /// Counts one message of so many bytes that was queued.
+    /// Counts a message that was queued.
+    #[inline]
+    pub fn count_queued(&self) {
+        stats::add(&self.counts.messages_out, 1);
+    }
+
+    /// Counts bytes that the kernel took.
     #[inline]
     pub fn count_sent(&self, bytes: usize) {
-        stats::add(&self.counts.messages_out, 1);
         stats::add(&self.counts.bytes_out, bytes as u64);
     }
 

@@ -73,8 +73,7 @@ impl Connection {
         self.keep_farewell(core.get(), code, why, error);
         self.flags.set(Flag::CLOSING);
         let reactor = &core.get().reactor;
-        let outcome = {
-            let mut conn = self.conn.borrow_mut();
+        let outcome = self.moved(core.get(), |conn| {
             conn.pause(&*reactor.driver);
             if self.flags.any(Flag::ENDED) {
                 // The peer has said all: closing sends the FIN.
@@ -82,7 +81,7 @@ impl Connection {
             } else {
                 conn.finish(&*reactor.driver, &reactor.pool)
             }
-        };
+        });
         self.flushed(slf, core, outcome)?;
         // What is left: not for ever.
         self.arm(core.get());

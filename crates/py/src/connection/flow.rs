@@ -76,6 +76,8 @@ impl Connection {
             rest.start = rest.bytes.len() - left.len();
             self.put_back(rest);
             result?;
+            // The handler may have asked for what was still to come.
+            self.feed(slf, core)?;
         }
         if self.flags.any(Flag::BLOCKED) {
             return self.finish_if_ended(slf, core);

@@ -123,7 +123,7 @@ impl Connection {
         }
         this.flags.set(Flag::HALF);
         let reactor = &core.get().reactor;
-        let outcome = this.conn.borrow_mut().finish(&*reactor.driver, &reactor.pool);
+        let outcome = this.moved(core.get(), |conn| conn.finish(&*reactor.driver, &reactor.pool));
         this.flushed(slf, core, outcome)
     }
 

@@ -84,9 +84,8 @@ impl Connection {
                 if message.is_some() {
                     self.count(1);
                 }
-                if empty && self.flags.clear(Flag::PAUSED) {
-                    // ENOENT once detached: there is nothing to read from.
-                    let _ = self.conn.borrow().receive(&*core.get().reactor.driver);
+                if empty {
+                    self.resume_reading(core.get());
                 }
                 Ok(message)
             }

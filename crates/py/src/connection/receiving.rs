@@ -47,11 +47,9 @@ impl Connection {
             }
             Completion::Sent(queue, result) => {
                 let reactor = &core.get().reactor;
-                if matches!(result, Ok(1..)) {
-                    self.account.last_out.set(core.get().moment.get());
-                }
-                let outcome =
-                    self.conn.borrow_mut().sent(&*reactor.driver, &reactor.pool, queue, result);
+                let outcome = self.moved(core.get(), |conn| {
+                    conn.sent(&*reactor.driver, &reactor.pool, queue, result)
+                });
                 self.flushed(slf, core, outcome)
             }
             _ => Ok(()),
@@ -102,6 +100,8 @@ impl Connection {
         self.work(slf, core, |this| this.take_messages(slf, core, &mut rest))?;
         if !rest.is_empty() && !self.flags.any(Flag::CLOSING) {
             self.extra(|extra| extra.backlog.push(rest));
+            // The handler may have asked for what was still to come.
+            return self.feed(slf, core);
         }
         Ok(())
     }

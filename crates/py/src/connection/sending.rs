@@ -6,7 +6,7 @@ use pyo3::ffi;
 use pyo3::ffi::c_str;
 use pyo3::intern;
 use pyo3::prelude::*;
-use wireway_core::conn::{Flushed, Pressure};
+use wireway_core::conn::{Conn, Flushed, Pressure};
 use wireway_core::frame::Framing;
 use wireway_core::op::Token;
 
@@ -87,7 +87,7 @@ impl Connection {
         let account = &self.account;
         account.written.set(account.written.get() + bytes as u64);
         account.messages_out.set(account.messages_out.get() + 1);
-        self.server.get().count_sent(bytes);
+        self.server.get().count_queued();
         if !self.flags.any(Flag::DIRTY) {
             self.flags.set(Flag::DIRTY);
             core.get().reactor.mark_dirty(self.token);
@@ -124,16 +124,26 @@ impl Connection {
     #[inline]
     fn flush_now(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
         let reactor = &core.get().reactor;
-        let outcome = {
-            let mut conn = self.conn.borrow_mut();
-            let before = conn.queued();
-            let outcome = conn.flush(&*reactor.driver, &reactor.pool);
-            if conn.queued() < before {
-                self.account.last_out.set(core.get().moment.get());
-            }
-            outcome
-        };
+        let outcome = self.moved(core.get(), |conn| conn.flush(&*reactor.driver, &reactor.pool));
         self.flushed(slf, core, outcome)
+    }
+
+    /// Does something that may hand bytes to the kernel, and notes how many it took.
+    #[inline]
+    pub(super) fn moved(
+        &self,
+        core: &LoopCore,
+        act: impl FnOnce(&mut Conn) -> io::Result<Flushed>,
+    ) -> io::Result<Flushed> {
+        let mut conn = self.conn.borrow_mut();
+        let before = conn.queued();
+        let outcome = act(&mut conn);
+        let taken = before - conn.queued();
+        if taken > 0 && outcome.is_ok() {
+            self.account.last_out.set(core.moment.get());
+            self.server.get().count_sent(taken);
+        }
+        outcome
     }
 
     #[inline]

@@ -22,7 +22,7 @@ pub struct Counts {
     pub messages_in: Cell<u64>,
     pub messages_out: Cell<u64>,
     pub bytes_in: Cell<u64>,
-    /// Bytes that were queued.
+    /// Bytes that the kernel took.
     pub bytes_out: Cell<u64>,
     /// Connections whose reading is paused.
     pub paused: Cell<i64>,
