@@ -12,6 +12,7 @@ from typing import Any
 from wireway._native import Connection
 from wireway.errors import ConfigError
 from wireway.net.closing import CloseReason
+from wireway.net.offload import Offload
 
 __all__ = ["BatchHandler", "Callbacks", "CloseHandler", "ConnectHandler", "MessageHandler"]
 
@@ -31,6 +32,8 @@ class Callbacks:
         self.on_message: MessageHandler | None = None
         self.on_batch: BatchHandler | None = None
         self.on_close: CloseHandler | None = None
+        self.offload: Offload | None = None
+        """`on_message` blocks: where it runs instead."""
 
     def set(self, name: str, handler: object, *, started: bool) -> None:
         """Take a handler.
@@ -68,3 +71,5 @@ class Callbacks:
         """
         if self.on_message is None and self.on_batch is None and self.on_connect is None:
             raise ConfigError("the server has no handler: decorate one with @server.on_message")
+        if self.offload is not None:
+            self.offload.check()

@@ -1,6 +1,8 @@
 """`Server`: messages in, handlers called. Native from the socket to the handler.
 
 Owns the start and the end. Knows no socket: those are `listening.py`'s; connections live in `wireway._native`.
+
+Long because: what can be asked of a server is explained where it is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Any, Self, TypeVar, cast, get_args, overload
 
 from wireway._native import Connection, Listener, ServerCore
 from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, native_options
@@ -26,6 +28,7 @@ from wireway.net.closing import ClosedLog, CloseReason
 from wireway.net.descriptors import budget, raise_soft_limit, warn_of_what_does_not_fit
 from wireway.net.evidence import Evidence
 from wireway.net.listening import Listening, listen
+from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
 from wireway.net.stats import ServerStats
 
 __all__ = ["Server"]
@@ -37,6 +40,8 @@ _LEVELS = {"handler-error": logging.ERROR, "frame-too-large": logging.WARNING}
 
 _G = TypeVar("_G")
 _M = TypeVar("_M", bound=MessageHandler)
+_T = TypeVar("_T", bound=ThreadHandler)
+_P = TypeVar("_P", bound=ProcessHandler)
 _B = TypeVar("_B", bound=BatchHandler)
 _C = TypeVar("_C", bound=ConnectHandler)
 _X = TypeVar("_X", bound=CloseHandler)
@@ -60,6 +65,8 @@ class Server:
     :param buffers: what may wait to be sent, and what happens to peers that read slowly.
     :param socket: options of the kernel.
     :param access: who may connect, and the PROXY protocol; everybody, and not, unless told.
+    :param threads: `on_message` blocks: call it in that many threads, as ``on_message(threads=...)`` does.
+    :param processes: the same, in that many processes.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
     :raises ConfigError: an option is wrong.
 
@@ -78,6 +85,8 @@ class Server:
         buffers: Buffers | None = None,
         socket: SocketOptions | None = None,
         access: Access | None = None,
+        threads: int | None = None,
+        processes: int | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""
@@ -97,6 +106,10 @@ class Server:
             raise ConfigError(f"drain_timeout is {drain_timeout!r}, it must be at least 0 seconds")
         self._drain_timeout = drain_timeout
         self._callbacks = Callbacks()
+        self._threads, self._processes = threads, processes
+        if threads is not None or processes is not None:
+            Offload(_nothing, threads=threads, processes=processes)  # refuses what is wrong
+        self._pool: Pool | None = None
         self._tracebacks: dict[int, str] = {}
         self._listening = Listening()
         self._listeners: list[Listener] = []
@@ -107,17 +120,60 @@ class Server:
         self._drained: asyncio.Future[None] | None = None
         if handler is not None:
             for name, method in self._callbacks.adopt(handler):
-                self._callbacks.set(name, method, started=False)
+                self.on_message(method) if name == "on_message" else self._take(name, method)
 
     # --- handlers -----------------------------------------------------------------------------------
 
-    def on_message(self, handler: _M) -> _M:
+    @overload
+    def on_message(self, handler: _M, /) -> _M: ...
+
+    @overload
+    def on_message(self, handler: None = None, /, *, threads: int, queue: int = 1000) -> Callable[[_T], _T]: ...
+
+    @overload
+    def on_message(self, handler: None = None, /, *, processes: int, queue: int = 1000) -> Callable[[_P], _P]: ...
+
+    def on_message(
+        self,
+        handler: Callable[..., Any] | None = None,
+        /,
+        *,
+        threads: int | None = None,
+        processes: int | None = None,
+        queue: int = 1000,
+    ) -> Any:
         """Register ``handler(conn, message: bytes)``, a plain function or ``async def``.
 
         Messages of one connection are handled in order, one at a time. An exception closes that
         connection, with code ``handler-error``, and no other.
+
+        A function that blocks runs elsewhere, as ``@server.on_message(threads=8)`` or ``(processes=4)``: others are
+        served meanwhile, and the connection's next message waits. What it returns is sent: bytes, an iterable of
+        bytes (each a message), or None. In a thread `conn` is a `ThreadConnection`; in a process it is a `PeerInfo`,
+        and the handler must be a function of a module.
+
+        :param threads: threads to call it in.
+        :param processes: processes to call it in; one that dies closes the connection whose message it had, with
+            code ``handler-error``, and is replaced.
+        :param queue: messages that are with the workers or wait for one; beyond it their connections wait.
         """
-        return self._take("on_message", handler)
+        if handler is None:
+            return partial(self._take_blocking, threads=threads, processes=processes, queue=queue)
+        if self._threads is None and self._processes is None:
+            return self._take("on_message", handler)
+        return self._take_blocking(handler, threads=self._threads, processes=self._processes, queue=queue)
+
+    def _take_blocking(self, handler: _G, *, threads: int | None, processes: int | None, queue: int) -> _G:
+        if not callable(handler):
+            raise ConfigError(f"a handler is a function, not {type(handler).__name__}")
+        if threads is None and processes is None:
+            threads, processes = self._threads, self._processes
+        offload = None
+        if threads is not None or processes is not None:
+            offload = Offload(handler, threads=threads, processes=processes, queue=queue)
+        self._take("on_message", handler)
+        self._callbacks.offload = offload
+        return handler
 
     def on_batch(self, handler: _B) -> _B:
         """Register ``handler(conn, messages: list[bytes])``: all that arrived at once, in one call."""
@@ -243,6 +299,8 @@ class Server:
         self._callbacks.check()
         raise_soft_limit()  # before anything is accepted: io_uring keeps the limit that an accept was armed under
         listening = listen(self._addresses, self._socket)
+        offload = self._callbacks.offload
+        self._pool = None if offload is None else Pool(loop, offload)
         self._loop = loop
         self._tracebacks.clear()
         self._stop = asyncio.Event()
@@ -254,13 +312,15 @@ class Server:
         except BaseException:
             self._stop_listening()
             self._core = None
+            if self._pool is not None:
+                self._pool.stop()
             raise
         warn_of_what_does_not_fit(budget(loop.backend), self._limits.connections)
 
     def _make_core(self, loop: EventLoop) -> ServerCore:
         callbacks = self._callbacks
         handlers = {
-            "message": callbacks.on_message,
+            "message": callbacks.on_message if self._pool is None else self._pool.handle,
             "batch": callbacks.on_batch,
             "connect": callbacks.on_connect,
             "closed": self._closed,
@@ -291,9 +351,10 @@ class Server:
         What is not finished after `drain_timeout` seconds is aborted, and its handler cancelled.
         Cancelling `close` does that at once.
         """
-        core, loop = self._core, self._loop
+        core, loop, pool = self._core, self._loop, self._pool
         if core is None or loop is None:
             return
+        deadline = loop.time() + self._drain_timeout
         self.stop()
         self._stop_listening()
         try:
@@ -307,11 +368,18 @@ class Server:
         except TimeoutError:
             left = core.connections()
             logger.warning("%d connections did not finish in %g s and are aborted", len(left), self._drain_timeout)
+        else:
+            if pool is not None:
+                await pool.quiet(deadline - loop.time())
         finally:
             for connection in core.connections():
                 connection._abort_and_cancel()
+            if pool is not None:
+                pool.stop()
             if self._core is core:
                 self._core = None
+        if pool is not None:
+            await pool.ended()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -371,6 +439,10 @@ class Server:
             )
         if self._callbacks.on_close is not None:
             self._callbacks.on_close(connection, reason)
+
+
+def _nothing() -> None:
+    """Stand for a handler."""
 
 
 def _settle(future: asyncio.Future[None]) -> None:
