@@ -30,6 +30,7 @@ __all__ = [
     "Limits",
     "SocketOptions",
     "Timeouts",
+    "WhenSlow",
     "native_options",
 ]
 

@@ -11,14 +11,13 @@ import asyncio
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args, overload
+from typing import Any, Self, TypeVar, get_args, overload
 
 from wireway._native import Connection, Listener, ServerCore
-from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, native_options
+from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, WhenSlow, native_options
 from wireway.errors import ConfigError, WirewayError
 from wireway.framing import Framing, Raw
 from wireway.loop import EventLoop, new_event_loop
@@ -45,10 +44,6 @@ _P = TypeVar("_P", bound=ProcessHandler)
 _B = TypeVar("_B", bound=BatchHandler)
 _C = TypeVar("_C", bound=ConnectHandler)
 _X = TypeVar("_X", bound=CloseHandler)
-
-
-_TRACEBACKS = 1000
-"""Tracebacks that are kept for `Server.closed`; the oldest goes first."""
 
 
 class Server:
@@ -110,7 +105,7 @@ class Server:
         if threads is not None or processes is not None:
             Offload(_nothing, threads=threads, processes=processes)  # refuses what is wrong
         self._pool: Pool | None = None
-        self._tracebacks: dict[int, str] = {}
+        self._closed_log = ClosedLog()
         self._listening = Listening()
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
@@ -225,28 +220,25 @@ class Server:
 
     @property
     def closed(self) -> ClosedLog:
-        """Why the last 10,000 connections ended, as of now. They stay after the end, until it starts again.
+        """Why the last 10,000 connections ended. They stay after the end, until the server starts again."""
+        return self._closed_log
 
-        Collected when somebody asks: an end costs no Python object unless there is an `on_close`.
+    def leaks(self, *, age: float = 60.0, idle: float = 60.0) -> list[Connection]:
+        """Connections that were forgotten: no handler runs, no group has them, nobody holds the object, nothing comes.
+
+        :param age: only those open for so many seconds or more.
+        :param idle: only those without a byte for so many seconds or more.
         """
-        log = ClosedLog()
-        if self._counted is not None and self._loop is not None:
-            began = time.time() - self._loop.time()
-            for evidence in self._counted.records():
-                log.add(self._reason_of(evidence, began + evidence["at"]))
-        return log
+        return [] if self._core is None else self._core.leaks(age, idle)
 
-    def _reason_of(self, record: dict[str, Any], closed_at: float) -> CloseReason:
-        number = record["id"]
-        return CloseReason(
-            record["code"],
-            record["why"],
-            connection=number,
-            peer=record["peer"],
-            closed_at=closed_at,
-            detail=self._tracebacks.get(number, ""),
-            evidence=cast(Evidence, record),
-        )
+    @property
+    def bans(self) -> dict[str, float]:
+        """The addresses that `Limits.ban` keeps out now, and the seconds that are left of each."""
+        return {} if self._core is None else self._core.bans()
+
+    def unban(self, address: str) -> bool:
+        """Let an IP address in again. False if it was not banned."""
+        return False if self._core is None else self._core.unban(address)
 
     # --- groups -----------------------------------------------------------------------------------------
 
@@ -259,13 +251,26 @@ class Server:
         """The connections of a group."""
         return [] if self._core is None else self._core.members(group)
 
-    def broadcast(self, message: bytes, group: str | None = None, *, exclude: Iterable[Connection] = ()) -> int:
-        """Send a message to every connection, or to those of a group, except some. Returns how many took it.
+    def broadcast(
+        self,
+        message: bytes,
+        group: str | None = None,
+        *,
+        exclude: Iterable[Connection] = (),
+        key: bytes | None = None,
+        when_slow: WhenSlow | None = None,
+    ) -> int:
+        """Send a message to every connection, or to those of a group. Returns how many took it. It never waits.
 
-        Framed once and shared: what it costs a connection is a reference. It never waits; slow peers are dealt with as
-        `Buffers.when_slow` says.
+        Framed once and shared: what it costs a connection is a reference.
+
+        :param exclude: connections that do not get it.
+        :param key: under ``"latest"``, what it is about: it takes the place of a waiting message with the same key.
+        :param when_slow: what happens where more than the high watermark waits; `Buffers.when_slow` unless told.
         """
-        return 0 if self._core is None else self._core.broadcast(message, group, tuple(exclude))
+        if self._core is None:
+            return 0
+        return self._core.broadcast(message, group, tuple(exclude), key=key, when_slow=when_slow)
 
     def send_to_user(self, user: str, message: bytes) -> int:
         """Send a message to every connection whose `user` it is. Returns how many took it."""
@@ -297,18 +302,20 @@ class Server:
         if self._core is not None:
             raise WirewayError("the server runs already")
         self._callbacks.check()
+        if self._callbacks.offload is None and (self._threads or self._processes):
+            raise ConfigError("threads= and processes= are for on_message, which the server has not")
         raise_soft_limit()  # before anything is accepted: io_uring keeps the limit that an accept was armed under
         listening = listen(self._addresses, self._socket)
         offload = self._callbacks.offload
         self._pool = None if offload is None else Pool(loop, offload)
         self._loop = loop
-        self._tracebacks.clear()
         self._stop = asyncio.Event()
         self._drained = None
         self._listening = listening
         try:
-            self._core = self._counted = self._make_core(loop)
-            self._listeners = [Listener(loop, sock, framed=self._core) for sock in listening.sockets]
+            self._core = self._counted = core = self._make_core(loop)
+            self._closed_log.follow(core.records, loop.time)
+            self._listeners = [Listener(loop, sock, framed=core) for sock in listening.sockets]
         except BaseException:
             self._stop_listening()
             self._core = None
@@ -426,10 +433,6 @@ class Server:
 
     def _closed(self, connection: Connection, evidence: Evidence) -> None:
         reason = CloseReason.of(connection, evidence)
-        if reason.error is not None:
-            self._tracebacks[connection.id] = reason.detached().detail
-            if len(self._tracebacks) > _TRACEBACKS:
-                del self._tracebacks[next(iter(self._tracebacks))]
         level = _LEVELS.get(reason.code, logging.DEBUG)
         if logger.isEnabledFor(level):
             exc = reason.error if reason.code == "handler-error" else None
