@@ -23,6 +23,7 @@ from wireway.errors import ConfigError, WirewayError
 __all__ = ["DescriptorTable", "LeakError", "no_descriptors", "no_leaks", "open_descriptors"]
 
 _FILES = "/proc/self/fd"
+_MOST = 1 << 20
 
 
 class LeakError(WirewayError, AssertionError):
@@ -47,7 +48,7 @@ class DescriptorTable:
     def take(self) -> int:
         """Take all that are free; how many they were."""
         before = len(self._taken)
-        source = self._taken[-1] if self._taken else None
+        source = self._taken[0] if self._taken else None
         try:
             while True:
                 self._taken.append(os.open(os.devnull, os.O_RDONLY) if source is None else os.dup(source))
@@ -55,10 +56,11 @@ class DescriptorTable:
         except OSError as error:
             if error.errno != errno.EMFILE:
                 raise
+        self._taken.sort(reverse=True)
         return len(self._taken) - before
 
     def free(self, count: int) -> None:
-        """Let `count` more be opened.
+        """Let `count` more be opened: those with the lowest numbers, which every back end can watch.
 
         :raises ConfigError: fewer are held.
         """
@@ -73,31 +75,30 @@ def no_descriptors(leave: int = 0) -> Iterator[DescriptorTable]:
     """Within the block, opening anything fails with EMFILE: no file, no socket, no accept.
 
     :param leave: how many can still be opened.
-    :raises ConfigError: `leave` is negative, or more than the hard limit allows.
+    :raises ConfigError: `leave` is negative, or more than there were.
 
-    The soft limit of the process (RLIMIT_NOFILE) is lowered to what is open, `leave` more are counted in, and gaps
-    are filled. Afterwards the limit is as before. The whole process is meant: log files and imports, too.
+    Descriptors are really taken, up to the soft limit (RLIMIT_NOFILE), at about 5 million a second: lowering the
+    limit would not stop an accept that io_uring has armed, which keeps the limit of that moment (``io_accept.nofile``,
+    io_uring/net.c). Only a soft limit above 1,048,576 is lowered to that for the block, and then a server on
+    io_uring must start within it. The whole process is meant: log files, name lookups and imports, too.
 
-    The `DescriptorTable` that it gives lets single ones go (`free`) and takes what has come free (`take`).
-
-    Enter it **before** the server under test starts, with `leave` for what it needs, and `take` the rest then: a
-    program that raises its soft limit undoes this, and an accept that io_uring has armed keeps the limit of the
-    moment at which it was armed (``struct io_accept.nofile``, io_uring/net.c).
+    The `DescriptorTable` that it gives lets single ones go (`free`) and takes what has come free (`take`), also after
+    a program has raised its soft limit.
     """
     if not (isinstance(leave, int) and leave >= 0):
         raise ConfigError(f"no_descriptors: leave is {leave!r}, it must be at least 0")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowered = soft == resource.RLIM_INFINITY or soft > _MOST
     table = DescriptorTable()
-    limit = max(open_descriptors(), default=2) + 1 + leave
-    if hard != resource.RLIM_INFINITY and limit > hard:
-        raise ConfigError(f"no_descriptors: leave={leave} would need a limit of {limit}, the hard limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
+        if lowered:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST, hard))
         table.take()
         table.free(leave)
         yield table
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if lowered:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         table.free(len(table._taken))
 
 
