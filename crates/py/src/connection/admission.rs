@@ -19,7 +19,7 @@ impl Connection {
 
     /// Reads, but serves nothing before its PROXY header came.
     pub fn await_header(&self, core: &LoopCore) {
-        self.flags.set(Flag::HEADER);
+        self.flags.set(Flag::HEADER | Flag::PROXIED);
         self.arm(core);
         // ENOENT can not be: it was attached just now.
         let _ = self.conn.borrow().receive(&*core.reactor.driver);
@@ -67,7 +67,11 @@ impl Connection {
         let now = core.now();
         let named = self.flags.any(Flag::NAMED);
         let spoiled = matches!(code, "bad-frame" | "frame-too-large" | "bad-proxy-header");
-        let flapped = !self.flags.any(Flag::SPOKEN)
+        // A proxy that looks whether we are there hangs up at once, in its own name.
+        let client = !self.flags.any(Flag::PROXIED)
+            || self.if_extra(|extra| extra.local.is_some()).unwrap_or(false);
+        let flapped = client
+            && !self.flags.any(Flag::SPOKEN)
             && now - self.account.opened.get() < FLAPPING
             && matches!(code, "peer-closed" | "peer-reset" | "truncated-frame");
         self.server

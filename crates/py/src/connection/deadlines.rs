@@ -59,6 +59,12 @@ impl Connection {
             match due {
                 Due::Close(code, what, seconds) => {
                     let why = format!("{what} for {seconds} s");
+                    if code == "slow-consumer" && self.server.get().would_close("soft") {
+                        // Counted once for each time that it is over the mark.
+                        self.extra(|extra| extra.soft_since = f64::INFINITY);
+                        self.arm(core.get());
+                        return Ok(());
+                    }
                     if code == "linger-timeout" {
                         return self.end_lingering(slf, core);
                     }

@@ -57,6 +57,9 @@ impl Flag {
     /// What it may receive in a second is bounded.
     pub const METERED: u32 = 1 << 23;
 
+    /// A PROXY header comes, or came, first.
+    pub const PROXIED: u32 = 1 << 24;
+
     /// What keeps the next message from being handled.
     pub const BLOCKED: u32 = Self::BUSY
         | Self::PRESSED

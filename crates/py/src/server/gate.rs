@@ -61,10 +61,10 @@ impl ServerCore {
         ask(&mut self.gate.borrow_mut())
     }
 
-    /// What limits of the gate that are only tried would have refused, by close code.
+    /// What limits of the gate that are only tried would have refused, by option.
     pub(super) fn would_refuse(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let gate = self.gate.borrow();
-        let counts = Reason::ALL.map(|reason| (reason.code(), gate.would_refuse(reason)));
+        let counts = Reason::ALL.map(|reason| (reason.option(), gate.would_refuse(reason)));
         counts.into_iter().filter(|&(_, count)| count > 0)
     }
 
