@@ -75,7 +75,7 @@ def test_its_own_line_works_on_every_back_end_and_a_signal_ends_it_with_0(
     assert re.fullmatch(r"tcp://127\.0\.0\.1:\d+", server.field("address"))
     assert server.field("back end") == f"{backend} (asked for)"
     assert re.match(
-        r"soft limit [\d,]+, hard limit [\d,]+: room for about [\d,]+ connections", server.field("descriptors")
+        r"limit [\d,]+, in use [\d,]+: room for about [\d,]+ connections \(.+\)$", server.field("descriptors")
     )
     assert server.try_it() == "b'hello\\n'\n"
     assert server.end(number) == (0, "stopped\n", "")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import resource
 import shlex
 from functools import partial
 from pathlib import Path
@@ -17,15 +16,10 @@ from urllib.parse import urlsplit
 import click
 
 import wireway
+from wireway.net.descriptors import budget
 from wireway.services.echo import echo_server
 
 __all__ = ["serve"]
-
-RESERVED_DESCRIPTORS = 24
-"""About what the interpreter, the loop and the listening sockets keep open for themselves."""
-
-BELOW = {"select": 1024}
-"""Back ends that take descriptors below a number only: FD_SETSIZE."""
 
 FRAMINGS: dict[str, wireway.Framing] = {"raw": wireway.Raw(), "length": wireway.LengthPrefix(4)}
 GREETINGS = {"raw": r'b"hello\n"', "length": r'b"\0\0\0\5hello"'}
@@ -78,11 +72,10 @@ def _announce(what: str, greeting: str, server: wireway.Server) -> None:
 
 
 def _descriptors(backend: str) -> str:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    usable = min(soft, BELOW.get(backend, soft))
-    room = max(usable - RESERVED_DESCRIPTORS, 0)
-    why = f"{backend} takes none from {usable} up" if usable < soft else "`ulimit -n` changes it"
-    return f"soft limit {soft:,}, hard limit {hard:,}: room for about {room:,} connections ({why})"
+    found = budget(backend)
+    return (
+        f"limit {found.usable:,}, in use {found.in_use:,}: room for about {found.room:,} connections ({found.remedy})"
+    )
 
 
 def _try_it(address: str, greeting: str) -> str:

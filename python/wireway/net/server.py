@@ -11,10 +11,11 @@ import asyncio
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, get_args, overload
+from typing import Any, Self, TypeVar, cast, get_args, overload
 
 from wireway._native import Connection, Listener, ServerCore
 from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, WhenSlow, native_options
@@ -44,6 +45,10 @@ _P = TypeVar("_P", bound=ProcessHandler)
 _B = TypeVar("_B", bound=BatchHandler)
 _C = TypeVar("_C", bound=ConnectHandler)
 _X = TypeVar("_X", bound=CloseHandler)
+
+
+_TRACEBACKS = 1000
+"""Tracebacks that are kept for `Server.closed`; the oldest goes first."""
 
 
 class Server:
@@ -105,7 +110,7 @@ class Server:
         if threads is not None or processes is not None:
             Offload(_nothing, threads=threads, processes=processes)  # refuses what is wrong
         self._pool: Pool | None = None
-        self._closed_log = ClosedLog()
+        self._tracebacks: dict[int, str] = {}
         self._listening = Listening()
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
@@ -220,8 +225,28 @@ class Server:
 
     @property
     def closed(self) -> ClosedLog:
-        """Why the last 10,000 connections ended. They stay after the end, until the server starts again."""
-        return self._closed_log
+        """Why the last 10,000 connections ended, as of now. They stay after the end, until it starts again.
+
+        Collected when somebody asks: an end costs no Python object unless there is an `on_close`.
+        """
+        log = ClosedLog()
+        if self._counted is not None and self._loop is not None:
+            began = time.time() - self._loop.time()
+            for record in self._counted.records():
+                log.add(self._reason_of(record, began + record["at"]))
+        return log
+
+    def _reason_of(self, record: dict[str, Any], closed_at: float) -> CloseReason:
+        number = record["id"]
+        return CloseReason(
+            record["code"],
+            record["why"],
+            connection=number,
+            peer=record["peer"],
+            closed_at=closed_at,
+            detail=self._tracebacks.get(number, ""),
+            evidence=cast(Evidence, record),
+        )
 
     def leaks(self, *, age: float = 60.0, idle: float = 60.0) -> list[Connection]:
         """Connections that were forgotten: no handler runs, no group has them, nobody holds the object, nothing comes.
@@ -309,12 +334,12 @@ class Server:
         offload = self._callbacks.offload
         self._pool = None if offload is None else Pool(loop, offload)
         self._loop = loop
+        self._tracebacks.clear()
         self._stop = asyncio.Event()
         self._drained = None
         self._listening = listening
         try:
             self._core = self._counted = core = self._make_core(loop)
-            self._closed_log.follow(core.records, loop.time)
             self._listeners = [Listener(loop, sock, framed=core) for sock in listening.sockets]
         except BaseException:
             self._stop_listening()
@@ -433,6 +458,10 @@ class Server:
 
     def _closed(self, connection: Connection, evidence: Evidence) -> None:
         reason = CloseReason.of(connection, evidence)
+        if reason.error is not None:
+            self._tracebacks[connection.id] = reason.detached().detail
+            if len(self._tracebacks) > _TRACEBACKS:
+                del self._tracebacks[next(iter(self._tracebacks))]
         level = _LEVELS.get(reason.code, logging.DEBUG)
         if logger.isEnabledFor(level):
             exc = reason.error if reason.code == "handler-error" else None
