@@ -34,8 +34,8 @@ EXAMPLES = settings(derandomize=True, database=None, deadline=None, max_examples
 def cut_stars(data: bytes) -> Need | Frame:
     """A framing of the tests' own: as many `*` as the message has bytes, a `:`, the message."""
     end = data.find(b":")
-    if data.strip(b"*")[:1] not in (b"", b":"):
-        raise FrameError(f"{data[:1]!r} is no star")
+    if (after := data.lstrip(b"*")[:1]) not in (b"", b":"):
+        raise FrameError(f"{after!r} is no star")
     return Need(1) if end < 0 else Frame(2 * end + 1, strip=end + 1)
 
 
