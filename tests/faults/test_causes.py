@@ -280,6 +280,31 @@ def test_a_full_backlog() -> None:
     assert reason.tcp_info.state == "SYN_SENT"
 
 
+def refused(where: netns.Namespace, address: tuple[str, int], timeout: float) -> CloseReason:
+    """Try to connect from a namespace, in vain."""
+    with where.inside():
+        sock = socket.socket()
+    with sock:
+        sock.settimeout(timeout)
+        began = time.monotonic()
+        with pytest.raises(OSError) as caught:  # noqa: PT011 (which one is what is tested)
+            sock.connect(address)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        return CloseReason.of_connect(caught.value, address, age=time.monotonic() - began, tcp_info=info)
+
+
+def test_a_blackhole_at_connect(cable: netns.Pair) -> None:
+    cable.cut()
+    reason = refused(cable.ours, (cable.theirs.address, 9), 1.5)
+    told(reason, "timed-out", "network", "a firewall drops, or the host is down", 0.6)
+    assert "no answer to 2 SYN" in reason.verdict.text
+
+
+def test_a_network_without_a_route(cable: netns.Pair) -> None:
+    reason = refused(cable.ours, ("192.0.2.1", 9), 5.0)
+    told(reason, "io-error", "network", "no route to the peer (ENETUNREACH)", 0.8)
+
+
 # --- over a cable -----------------------------------------------------------------------------------------------------
 
 
