@@ -239,6 +239,38 @@ mod tests {
         assert!(size_of::<Decoder<Vec<u8>>>() <= 32);
     }
 
+    /// Memory of which there is none.
+    #[derive(Debug, PartialEq)]
+    struct Nothing;
+
+    impl Memory for Nothing {
+        fn allocate(_: usize) -> Option<Self> {
+            None
+        }
+        fn bytes(&mut self) -> &mut [u8] {
+            &mut []
+        }
+    }
+
+    #[test]
+    fn without_memory_a_frame_is_refused_and_stays_refused() {
+        let prefix = LengthPrefix::new(1, ByteOrder::Big, 9).unwrap();
+        let table: [(Framing, &[u8], &[u8]); 3] = [
+            (Framing::LengthPrefix(prefix), b"", b"\x05ab"),
+            (Framing::Delimiter(Delimiter::lines(9, false)), b"hel", b"lo\n"),
+            (Framing::FixedLength(FixedLength::new(5).unwrap()), b"", b"a"),
+        ];
+        for (framing, first, second) in table {
+            let mut decoder = Decoder::<Nothing>::default();
+            assert_eq!(decoder.next(&framing, &mut { first }), Ok(None));
+            let mut rest = second;
+            for _ in 0..2 {
+                let refused = Err(FrameError::NoMemory { length: 5 });
+                assert_eq!(decoder.next(&framing, &mut rest), refused);
+            }
+        }
+    }
+
     #[test]
     fn encoding_appends_a_whole_frame() {
         let framing = Framing::Tpkt(Tpkt::new(100));
