@@ -65,7 +65,8 @@ def test_a_value_error_is_the_way_to_say_no(error: Exception) -> None:
 
 def test_any_other_exception_is_named_and_kept() -> None:
     def cut(data: bytes) -> Need | Frame:
-        return {}["length"]  # type: ignore[no-any-return]
+        lengths: dict[str, int] = {}
+        return Frame(lengths["length"])
 
     with pytest.raises(FrameError, match=r"^the cut function raised KeyError: 'length'$") as caught:
         splitter_of(cut).feed(b"a")
@@ -122,6 +123,15 @@ def test_what_wrap_raises_reaches_the_sender() -> None:
         splitter_of(cut_stars, wrap=wrap).encode(b"a")
     with pytest.raises(TypeError, match="bytes-like"):
         splitter_of(cut_stars, wrap=lambda message: None).encode(b"a")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_is_no_error_of_the_bytes(error: type[BaseException]) -> None:
+    def cut(data: bytes) -> Need | Frame:
+        raise error
+
+    with pytest.raises(error):
+        splitter_of(cut).feed(b"a")
 
 
 def test_a_function_that_feeds_its_own_splitter_is_refused() -> None:

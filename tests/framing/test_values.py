@@ -143,7 +143,7 @@ def test_only_the_first_option_may_be_given_by_its_place() -> None:
         with pytest.raises(TypeError):
             kind(*places)
     with pytest.raises(TypeError):
-        Delimiter(b"x", True)  # type: ignore[misc]
+        Delimiter(b"x", True)  # type: ignore[call-arg,misc]
 
 
 @pytest.mark.parametrize("framing", VALUES, ids=repr)

@@ -258,6 +258,9 @@ impl Connection {
         error: &FrameError,
     ) -> PyResult<()> {
         let raised = self.with_framing(framing::exception);
+        if let Some(raised) = raised.as_ref().filter(|raised| leaves_the_loop(slf.py(), raised)) {
+            return Err(raised.clone_ref(slf.py()));
+        }
         self.begin_close(slf, core, error.code(), error.to_string(), raised)
     }
 

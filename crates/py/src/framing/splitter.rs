@@ -5,6 +5,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use wireway_core::frame::{Decoder, FrameError, Framing, Head, Message};
 
 use super::{encoded, exception, frame_error, lend, parse};
+use crate::errors::leaves_the_loop;
 use crate::memory::{self, NewBytes};
 
 /// Cuts bytes into messages, and makes frames of messages, without any socket.
@@ -93,11 +94,21 @@ impl FrameSplitter {
             Ok(Head::Frame { skip, body, tail }) => {
                 Ok(PyTuple::new(py, [skip, body, tail])?.into_any())
             }
-            Err(error) => {
-                let cause = exception(&framing);
-                Err(frame_error(py, error.code(), error.to_string(), None, cause))
-            }
+            Err(error) => Err(failed(py, &framing, &error, None)),
         }
+    }
+}
+
+/// The error of bytes that are no frame, unless what the cut function raised is none of ours to keep.
+fn failed(
+    py: Python<'_>,
+    framing: &Framing,
+    error: &FrameError,
+    messages: Option<&Bound<'_, PyList>>,
+) -> PyErr {
+    match exception(framing) {
+        Some(raised) if leaves_the_loop(py, &raised) => raised,
+        cause => frame_error(py, error.code(), error.to_string(), messages, cause),
     }
 }
 
@@ -114,10 +125,7 @@ impl FrameSplitter {
         }
         match &self.failed {
             None => Ok(()),
-            Some(error) => {
-                let cause = exception(&self.framing);
-                Err(frame_error(py, error.code(), error.to_string(), Some(list), cause))
-            }
+            Some(error) => Err(failed(py, &self.framing, error, Some(list))),
         }
     }
 }
