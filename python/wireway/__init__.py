@@ -4,7 +4,8 @@ The map::
 
     run, new_event_loop, EventLoop              an asyncio loop with five back ends       loop.py
     Server, Connection, ServerStats             framed servers, native to the handler     net/
-    CloseReason, TcpInfo                        why a connection ended                    net/closing.py
+    connect, Client, Reconnect, Resend          clients that come back                    net/client.py
+    CloseReason, ClosedLog, Verdict, TcpInfo    why a connection ended                    net/closing.py
     Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
     LengthPrefix, Lines, Varint, Tpkt …         how a stream is cut into messages         framing/
     WirewayError and below                      one tree of errors                        errors.py
@@ -46,9 +47,17 @@ from wireway.framing import (
     Varint,
 )
 from wireway.loop import EventLoop, new_event_loop, run
-from wireway.net.closing import CloseReason
+from wireway.net.client import Client, connect
+from wireway.net.client_options import ClientState
+from wireway.net.closing import ClosedLog, CloseReason
+from wireway.net.diagnosis import Verdict
+from wireway.net.outgoing import OutgoingQueue
+from wireway.net.reconnecting import Reconnect
+from wireway.net.requests import Correlate
+from wireway.net.resending import Resend
 from wireway.net.sending import SendResult
 from wireway.net.server import Server
+from wireway.net.stats import ServerStats
 from wireway.net.tcp_info import TcpInfo
 
 __all__ = [
@@ -58,12 +67,16 @@ __all__ = [
     "BackendUnavailableError",
     "Ban",
     "Buffers",
+    "Client",
+    "ClientState",
     "CloseReason",
+    "ClosedLog",
     "ConfigError",
     "ConnectError",
     "ConnectTimeoutError",
     "Connection",
     "ConnectionClosedError",
+    "Correlate",
     "CustomFraming",
     "Delimiter",
     "DescriptorLimitError",
@@ -77,21 +90,27 @@ __all__ = [
     "Limits",
     "Lines",
     "Mbap",
+    "OutgoingQueue",
     "PoolTimeoutError",
     "QueueFullError",
     "Raw",
+    "Reconnect",
     "Refused",
     "RequestTimeoutError",
+    "Resend",
     "SendResult",
     "Server",
+    "ServerStats",
     "SocketOptions",
     "TcpInfo",
     "Timeouts",
     "Tpkt",
     "UnknownBackendError",
     "Varint",
+    "Verdict",
     "WirewayError",
     "WorkerDiedError",
+    "connect",
     "framing",
     "new_event_loop",
     "run",

@@ -1,5 +1,7 @@
 //! Every way to the end, and the reason that is given for it.
 
+use std::io;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -306,4 +308,13 @@ impl Connection {
 /// The errno of an `OSError`.
 fn errno_of(py: Python<'_>, error: &PyErr) -> Option<i32> {
     error.value(py).getattr(intern!(py, "errno")).ok()?.extract().ok()
+}
+
+/// The close code of an error of the socket. EPIPE: the reset came before, and was read by somebody else.
+pub fn code_of(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ECONNRESET | libc::EPIPE) => "peer-reset",
+        Some(libc::ETIMEDOUT) => "timed-out",
+        _ => "io-error",
+    }
 }

@@ -15,6 +15,7 @@ use crate::interp;
 use crate::memory::{self};
 use crate::step::{self, Stepped};
 
+use super::ending::code_of;
 use super::{Connection, Flag};
 
 impl Connection {
@@ -37,11 +38,7 @@ impl Connection {
                 self.finish_if_ended(slf, core)
             }
             Completion::ReceiveEnded(Err(error)) => {
-                let code = match error.raw_os_error() {
-                    Some(libc::ECONNRESET) => "peer-reset",
-                    Some(libc::ETIMEDOUT) => "timed-out",
-                    _ => "io-error",
-                };
+                let code = code_of(&error);
                 let error = os_error(&error);
                 self.end(slf, core, code, error.value(slf.py()).to_string(), Some(error))
             }

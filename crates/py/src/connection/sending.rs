@@ -20,6 +20,7 @@ use crate::server::fanout::Manner;
 use crate::server::options::WhenSlow;
 use crate::step;
 
+use super::ending::code_of;
 use super::{Connection, Flag};
 
 impl Connection {
@@ -169,8 +170,8 @@ impl Connection {
                 }
             }
             Err(error) => {
+                let code = code_of(&error);
                 let error = os_error(&error);
-                let code = "peer-reset";
                 return self.end(slf, core, code, error.value(slf.py()).to_string(), Some(error));
             }
         }

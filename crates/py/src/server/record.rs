@@ -63,7 +63,6 @@ impl Record {
             "errno": self.errno,
             "peer": self.peer.map(|peer| ip_name(py, peer)).transpose()?,
             "phase": self.phase,
-            "side": side(self.code),
             "so_error": death.so_error,
             "poll_flags": death.poll_flags,
             "tcp_info": info,
@@ -82,15 +81,5 @@ impl Record {
             "bytes_out": self.bytes.1,
         }
         Ok(dict)
-    }
-}
-
-/// Who ended it, as far as the code tells; the diagnosis may know better.
-fn side(code: &str) -> Option<&'static str> {
-    match code {
-        "peer-closed" | "peer-reset" | "truncated-frame" => Some("peer"),
-        "timed-out" => Some("network"),
-        "io-error" => Some("kernel"),
-        _ => Some("local"),
     }
 }
