@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from wireway._native import Connection
-from wireway.errors import ConfigError
+from wireway.errors import ConfigError, Refused
 from wireway.net.closing import CloseReason
-from wireway.net.offload import Offload
+from wireway.net.offload import Offload, is_async
 
 __all__ = ["BatchHandler", "Callbacks", "CloseHandler", "ConnectHandler", "MessageHandler"]
 
@@ -63,6 +63,18 @@ class Callbacks:
         if not own:
             raise ConfigError(f"handler {what} has no method that a server calls: {known}")
         return [(name, getattr(whole, name)) for name in own]
+
+    def connect(self) -> ConnectHandler | None:
+        """`on_connect` for the native half, which sees what a plain function returns, not what a coroutine does."""
+        handler = self.on_connect
+        if handler is None or not is_async(handler):
+            return handler
+
+        async def greet(conn: Connection) -> None:
+            if await handler(conn) is False:
+                raise Refused("on_connect refused it")
+
+        return greet
 
     def check(self) -> None:
         """Before the start: somebody must take the messages.

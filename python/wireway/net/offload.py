@@ -29,7 +29,7 @@ from wireway._native import Connection, Done
 from wireway.errors import ConfigError, ConnectionClosedError, WirewayError
 from wireway.net.workers import PeerInfo, Worker, pieces_of
 
-__all__ = ["BlockingResult", "Offload", "Pool", "ProcessHandler", "ThreadConnection", "ThreadHandler"]
+__all__ = ["BlockingResult", "Offload", "Pool", "ProcessHandler", "ThreadConnection", "ThreadHandler", "is_async"]
 
 logger = logging.getLogger("wireway.server")
 
@@ -52,7 +52,7 @@ class Offload:
         for name, value in (("threads", threads), ("processes", processes), ("queue", queue)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ConfigError(f"{name} is {value!r}, it must be at least 1")
-        if any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None)))):  # noqa: B004
+        if is_async(function):
             raise ConfigError(f"{_name(function)} is an async def: it runs in the loop, not in threads or processes")
         self.function = function
         self.workers = threads or processes or 1
@@ -316,6 +316,11 @@ def _storable(error: Exception) -> Exception:
         wrapped.__cause__ = error
         return wrapped
     return error
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a coroutine."""
+    return any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
 
 def _name(function: object) -> str:

@@ -354,7 +354,7 @@ class Server:
         handlers = {
             "message": callbacks.on_message if self._pool is None else self._pool.handle,
             "batch": callbacks.on_batch,
-            "connect": callbacks.on_connect,
+            "connect": callbacks.connect(),
             "closed": self._closed,
             "wants_close": callbacks.on_close is not None,
         }
