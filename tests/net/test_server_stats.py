@@ -180,7 +180,7 @@ def test_on_connect_refuses(run: Run, on_connect: Any, why: str) -> None:
         async with server, connected(server) as peer:
             await peer.send(b"hello")
             await peer.gone()
-            peer.finish()
+            peer.sock.close()
             reason = await ends.next()
             assert reason.code == "refused"
             assert why in reason.why
