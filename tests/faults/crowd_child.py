@@ -4,12 +4,13 @@ its standard input ends. From many addresses of 127.0.0.0/8, as one has fewer th
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import sys
 
-EACH = 5000
-"""Connections from one address."""
+EACH = 1000
+"""Connections from one address, so that those of former runs, in TIME-WAIT, are not in the way."""
 IP_BIND_ADDRESS_NO_PORT = 24
 """ip(7); Python has no name for it before 3.12."""
 
@@ -21,7 +22,7 @@ def main(port: int, count: int) -> None:
     for number in range(count):
         sock = socket.socket()
         sock.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # the port is found at connect, which is far faster
-        sock.bind((f"127.0.1.{number // EACH + 1}", 0))
+        sock.bind((f"127.{os.getpid() % 200 + 1}.{os.getpid() // 200 % 250}.{number // EACH + 1}", 0))
         sock.connect(("127.0.0.1", port))
         socks.append(sock)
     print("made", len(socks), flush=True)
