@@ -122,12 +122,15 @@ class Timeouts:
     kernel decides, after about two minutes (tcp(7), `tcp_syn_retries`)."""
     first_message: float | None = None
     """From accepting to the first whole message, PROXY header included; code `first-message-timeout`. The guard
-    against peers that connect and say nothing, or one byte a second."""
+    against peers that connect and say nothing, or one byte a second. While `on_connect` runs it does not count, and
+    then from its end; with `on_connect` alone, from its first `receive`."""
     idle: float | None = None
     """Without a byte in either direction; code `idle-timeout`. Too short, it closes peers that merely have nothing
-    to say: give those a `Heartbeat`."""
+    to say: give those a `Heartbeat`. While a handler runs the peer waits for us: that does not count, unless the
+    handler itself waits for the peer in `receive`."""
     idle_read: float | None = None
-    """Without a byte from the peer; code `read-timeout`. It does not run while reading is paused by us."""
+    """Without a byte from the peer; code `read-timeout`. It does not run while reading is paused by us, nor
+    while a handler runs, as for `idle`."""
     idle_write: float | None = None
     """Without a byte that the kernel took from us; code `write-timeout`. For peers that must hear from us regularly."""
     write_stall: float | None = None

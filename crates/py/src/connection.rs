@@ -57,6 +57,8 @@ pub struct Account {
     pub opened: Cell<f64>,
     /// When bytes last came.
     pub last_in: Cell<f64>,
+    /// Since when the peer's silence is the peer's: before, we did not look.
+    pub attended: Cell<f64>,
     /// When the kernel last took bytes.
     pub last_out: Cell<f64>,
     pub bytes_in: Cell<u64>,
@@ -114,6 +116,7 @@ impl Connection {
         let account = Account {
             opened: Cell::new(now),
             last_in: Cell::new(now),
+            attended: Cell::new(now),
             last_out: Cell::new(now),
             ..Account::default()
         };

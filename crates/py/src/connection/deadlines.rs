@@ -5,7 +5,7 @@
 //!
 //! | deadline | counts from |
 //! |---|---|
-//! | first message | the begin, until the first whole message |
+//! | first message | the begin or the end of `on_connect`, until the first whole message |
 //! | idle, read, write | the last bytes either way, in, out |
 //! | write stall | when something was first left unsent, and again each time the kernel takes some of it |
 //! | soft mark | when more than that began to wait |
@@ -132,27 +132,33 @@ impl Connection {
                 );
             }
         }
-        if !self.flags.any(Flag::SPOKEN) {
+        // While we do not read, or work for the peer and do not wait for it, its silence is ours.
+        let heard = account.attended.get().max(last_in);
+        let ours = self.flags.any(Flag::PAUSED | Flag::HELD)
+            || (self.flags.any(Flag::BUSY) && !self.flags.any(Flag::AWAITED));
+        if !self.flags.any(Flag::SPOKEN) && !ours {
             let header = self.flags.any(Flag::HEADER);
             let first =
                 limits.first_message.min(if header { HEADER_SECONDS } else { f64::INFINITY });
             let what = "no whole message came after the beginning";
-            by(opened + first, closing("first-message-timeout", what, first));
+            by(account.attended.get() + first, closing("first-message-timeout", what, first));
         }
-        // A handler that takes long is not the peer's silence: reading may be paused meanwhile.
-        if !self.flags.any(Flag::PAUSED | Flag::BUSY | Flag::HELD) {
+        if !ours {
             let (read, idle) = (limits.idle_read, limits.idle);
-            by(last_in + read, closing("read-timeout", "nothing came", read));
+            by(heard + read, closing("read-timeout", "nothing came", read));
             let what = "nothing came or went";
-            by(last_in.max(last_out) + idle, closing("idle-timeout", what, idle));
-            if let Some(beat) = &server.options.heartbeat {
-                let silent = beat.every + beat.timeout;
-                let what = "nothing came, no answer to a heartbeat either,";
-                by(last_in + silent, closing("heartbeat-timeout", what, silent));
-                if !self.flags.any(Flag::PINGED) {
-                    let share = beat.share(self.number, account.messages_in.get());
-                    by(last_in + beat.every * share, Due::Ping);
-                }
+            by(heard.max(last_out) + idle, closing("idle-timeout", what, idle));
+        }
+        // A peer that waits for our handler answers heartbeats meanwhile, and we read them.
+        if let Some(beat) = &server.options.heartbeat
+            && !self.flags.any(Flag::PAUSED)
+        {
+            let silent = beat.every + beat.timeout;
+            let what = "nothing came, no answer to a heartbeat either,";
+            by(heard + silent, closing("heartbeat-timeout", what, silent));
+            if !self.flags.any(Flag::PINGED) {
+                let share = beat.share(self.number, account.messages_in.get());
+                by(heard + beat.every * share, Due::Ping);
             }
         }
         let write = limits.idle_write;

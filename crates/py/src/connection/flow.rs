@@ -48,11 +48,14 @@ impl Connection {
         }
     }
 
-    /// From now on the peer's silence counts.
+    /// From now on the peer's silence counts. Before its first message that moves once: it may not make
+    /// itself time.
     pub(super) fn attend(&self, core: &LoopCore) {
-        let options = &self.server.get().options;
-        if options.timed {
-            self.account.last_in.set(core.moment.get());
+        if self.server.get().options.timed {
+            let account = &self.account;
+            if self.flags.any(Flag::SPOKEN) || account.attended == account.opened {
+                account.attended.set(core.moment.get());
+            }
             self.arm(core);
         }
     }

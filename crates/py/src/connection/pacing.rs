@@ -3,7 +3,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use wireway_core::limit::{Rate, Verdict};
+use wireway_core::limit::Verdict;
 
 use crate::event_loop::LoopCore;
 
@@ -18,28 +18,27 @@ impl Connection {
             server.hold(slf.clone().unbind());
             return false;
         }
-        match &server.options.message_rate {
-            Some(rate) => self.take_turn(core.get(), rate),
-            None => true,
-        }
+        self.is_within_rate(core.get())
     }
 
-    /// Takes one message's worth of the rate, if there is any left.
-    fn take_turn(&self, core: &LoopCore, rate: &Rate) -> bool {
+    /// Whether the rate has room for one message more; else it pauses until there is.
+    pub(super) fn is_within_rate(&self, core: &LoopCore) -> bool {
+        let Some(rate) = &self.server.get().options.message_rate else { return true };
         let now = core.moment.get();
-        let wait = self.extra(|extra| {
-            let messages = &mut extra.rates.get_or_insert_default().messages;
-            let wait = messages.wait(rate, now);
-            if wait <= 0.0 {
-                messages.take(rate, now, 1);
-            }
-            wait
-        });
+        let wait = self.extra(|extra| extra.rates.get_or_insert_default().messages.wait(rate, now));
         if wait <= 0.0 || self.server.get().would_close("message_rate") {
             return true;
         }
         self.throttle(core, now + wait);
         false
+    }
+
+    /// Counts a message against their rate.
+    pub(super) fn spend_rate(&self, core: &LoopCore) {
+        if let Some(rate) = &self.server.get().options.message_rate {
+            let now = core.moment.get();
+            self.extra(|extra| extra.rates.get_or_insert_default().messages.take(rate, now, 1));
+        }
     }
 
     /// Counts received bytes against their rate.

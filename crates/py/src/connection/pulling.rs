@@ -36,7 +36,10 @@ impl Connection {
         if self.is_over() {
             self.end_receiver(py, &Receiver { future: future.clone().unbind(), iterating })?;
         } else {
-            self.flags.set(Flag::AWAITED);
+            if !self.flags.any(Flag::AWAITED) {
+                self.flags.set(Flag::AWAITED);
+                self.attend(core.get());
+            }
             let receiver = Receiver { future: future.clone().unbind(), iterating };
             let former = self.extra(|extra| extra.receiver.replace(receiver));
             drop(former);
@@ -66,29 +69,43 @@ impl Connection {
         slf: &Bound<'py, Self>,
         core: &Bound<'py, LoopCore>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        if self.flags.any(Flag::CLOSING | Flag::STOPPING | Flag::HUSHED | Flag::THROTTLED) {
-            return Ok(None);
-        }
-        let mut rest =
-            self.if_extra(|extra| std::mem::take(&mut extra.backlog)).unwrap_or_default();
-        let mut left = &rest.bytes[rest.start..];
-        let next = self.decode(slf.py(), &mut left);
-        rest.start = rest.bytes.len() - left.len();
-        let empty = self.put_back(rest);
-        match next {
-            Err(error) => {
-                self.refuse(slf, core, &error)?;
+        let bounded = self.server.get().options.bounds_messages;
+        loop {
+            if self.flags.any(Flag::CLOSING | Flag::STOPPING | Flag::HUSHED | Flag::THROTTLED) {
+                return Ok(None);
+            }
+            let mut rest =
+                self.if_extra(|extra| std::mem::take(&mut extra.backlog)).unwrap_or_default();
+            let mut left = &rest.bytes[rest.start..];
+            let next = if bounded && !left.is_empty() && !self.is_within_rate(core.get()) {
                 Ok(None)
-            }
-            Ok(message) => {
-                if message.is_some() {
-                    self.count(1);
+            } else {
+                self.decode(slf.py(), &mut left)
+            };
+            rest.start = rest.bytes.len() - left.len();
+            let empty = self.put_back(rest);
+            let message = match next {
+                Err(error) => {
+                    self.refuse(slf, core, &error)?;
+                    return Ok(None);
                 }
-                if empty {
-                    self.resume_reading(core.get());
-                }
-                Ok(message)
+                Ok(message) => message,
+            };
+            if message.is_some() {
+                self.count(1);
             }
+            if empty {
+                self.resume_reading(core.get());
+            }
+            if let Some(message) = &message
+                && bounded
+            {
+                self.spend_rate(core.get());
+                if self.is_heartbeat(slf, core, message)? {
+                    continue;
+                }
+            }
+            return Ok(message);
         }
     }
 

@@ -186,7 +186,7 @@ impl Connection {
         let bounded = server.options.bounds_messages;
         let mut count = 0;
         let result = loop {
-            if bounded && !self.may_handle(slf, core) {
+            if bounded && !rest.is_empty() && !self.may_handle(slf, core) {
                 break Ok(());
             }
             let message = match self.decode(py, rest) {
@@ -195,8 +195,15 @@ impl Connection {
                 Err(error) => break self.refuse(slf, core, &error),
             };
             count += 1;
-            if bounded && self.is_heartbeat(slf, core, &message)? {
-                continue;
+            if bounded {
+                self.spend_rate(core.get());
+                if self.is_heartbeat(slf, core, &message)? {
+                    // Answers to who does not read them would fill the memory.
+                    if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
+                        break Ok(());
+                    }
+                    continue;
+                }
             }
             let arguments = [slf.as_ptr(), message.as_ptr()];
             if let Err(error) = self.handle(slf, core, handler.as_ptr(), &arguments) {
@@ -222,15 +229,22 @@ impl Connection {
         let messages = PyList::empty(py);
         let mut count = 0;
         let refused = loop {
-            if bounded && !self.may_handle(slf, core) {
+            if bounded && !rest.is_empty() && !self.may_handle(slf, core) {
                 break None;
             }
             match self.decode(py, rest) {
                 Ok(Some(message)) => {
                     count += 1;
-                    if !(bounded && self.is_heartbeat(slf, core, &message)?) {
-                        messages.append(message)?;
+                    if bounded {
+                        self.spend_rate(core.get());
+                        if self.is_heartbeat(slf, core, &message)? {
+                            if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
+                                break None;
+                            }
+                            continue;
+                        }
                     }
+                    messages.append(message)?;
                 }
                 Ok(None) => break None,
                 Err(error) => break Some(error),

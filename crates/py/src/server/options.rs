@@ -172,6 +172,7 @@ impl Options {
         let soft = size("soft")?;
         Ok(Self {
             timed: heartbeat.is_some()
+                || deadlines.first_message < f64::INFINITY
                 || deadlines.idle < f64::INFINITY
                 || deadlines.idle_read < f64::INFINITY,
             watches_writes: soft < usize::MAX || deadlines.write_stall < f64::INFINITY,
