@@ -114,7 +114,7 @@ def _set(group: object, name: str, value: object) -> None:
 class Timeouts:
     """Deadlines of a connection, each in seconds or None for none. All live in one native timer: 100,000 are cheap.
 
-    A deadline is kept to within about 1/16 of its length, never early. Each ends a connection with a code of its own.
+    A deadline is kept to 1/128 of a second, and never early. Each ends a connection with a code of its own.
     """
 
     connect: float | None = 10.0
@@ -138,7 +138,7 @@ class Timeouts:
     read: what they hold is our memory. Too short, it closes peers on bad radio links."""
     close_linger: float | None = 5.0
     """After `close`: to send what is queued, send FIN, and see the peer's FIN, so that the last bytes are not lost to
-    a RST; code `linger-timeout` if it passes. None waits for ever: a peer that never closes keeps its descriptor."""
+    a RST; code `linger-timeout` if it passes. None waits as long as sending takes, and not for the peer's FIN."""
     lifetime: float | None = None
     """The whole life of a connection, whatever it does; code `lifetime`. To spread peers over servers anew."""
 
@@ -157,7 +157,7 @@ class Heartbeat:
     """
 
     every: float
-    """Seconds without a message from the peer after which `ping` is sent. A peer that speaks is never pinged. Short
+    """Seconds without a byte from the peer after which `ping` is sent. A peer that speaks is never pinged. Short
     costs wake-ups on both sides (and radio on a phone); long finds a dead peer late. Firewalls forget idle
     connections after minutes: 30 to 60 suits most."""
     ping: bytes
@@ -165,7 +165,7 @@ class Heartbeat:
     pong: bytes | None = None
     """A message from the peer that equals it is swallowed: it counts as life and reaches no handler."""
     timeout: float | None = None
-    """Seconds after `every` without any message that close with code `heartbeat-timeout`; `every` unless told."""
+    """Seconds after `every`, still without a byte, that close with code `heartbeat-timeout`; `every` unless told."""
     jitter: float = 0.1
     """The part of `every`, 0 to 1, by which each interval is shortened at random: else all clients that came back
     together are pinged together, for ever."""

@@ -11,7 +11,7 @@ def echo_server(address: str, *, framing: wireway.Framing | None = None) -> wire
     """A server that sends every message back.
 
     The handler is a plain function: it is called, and what it sends leaves in one piece with all else that it sends.
-    A peer that sends and never reads is held back by the server: above `Server`'s `high` mark it is not read from.
+    A peer that sends and never reads is held back by the server: above `Buffers.high` it is not read from.
 
     :param address: see `wireway.Server`.
     :param framing: see `wireway.Server`.
