@@ -34,6 +34,7 @@ use crate::memory::NewBytes;
 use crate::server::ServerCore;
 
 mod admission;
+mod asking;
 mod deadlines;
 mod ending;
 mod extra;

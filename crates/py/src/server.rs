@@ -77,6 +77,8 @@ pub struct ServerCore {
     pub framing: Framing,
     /// What it was told.
     pub options: Options,
+    /// How answers are told apart, for `Connection.request`: a `wireway.Correlate`; None for in order.
+    pub correlate: Option<Py<PyAny>>,
     handlers: RefCell<Option<Handlers>>,
     pulled: bool,
     /// The context that handlers run in, or in copies of.

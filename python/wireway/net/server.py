@@ -29,6 +29,7 @@ from wireway.net.descriptors import budget, raise_soft_limit, warn_of_what_does_
 from wireway.net.evidence import Evidence
 from wireway.net.listening import Listening, listen
 from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
+from wireway.net.requests import Correlate
 from wireway.net.stats import ServerStats
 
 __all__ = ["Server"]
@@ -67,6 +68,7 @@ class Server:
     :param access: who may connect, and the PROXY protocol; everybody, and not, unless told.
     :param threads: `on_message` blocks: call it in that many threads, as ``on_message(threads=...)`` does.
     :param processes: the same, in that many processes.
+    :param requests: how answers to ``conn.request`` are told apart; None: the next message that comes is the answer.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
     :raises ConfigError: an option is wrong.
 
@@ -87,6 +89,7 @@ class Server:
         access: Access | None = None,
         threads: int | None = None,
         processes: int | None = None,
+        requests: Correlate | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""
@@ -100,6 +103,7 @@ class Server:
         self._limits = _group("limits", limits, Limits, Limits())
         self._buffers = _group("buffers", buffers, Buffers, Buffers())
         self._socket = _group("socket", socket, SocketOptions, SocketOptions())
+        self._requests = _group("requests", requests, Correlate, None)
         self._access = _group("access", access, Access, Access())
         is_number = isinstance(drain_timeout, int | float) and not isinstance(drain_timeout, bool)
         if not (is_number and drain_timeout >= 0):
@@ -359,6 +363,7 @@ class Server:
             "wants_close": callbacks.on_close is not None,
         }
         options = native_options(self._timeouts, self._limits, self._buffers, self._heartbeat, self._access)
+        options["correlate"] = self._requests
         return ServerCore(loop, self._framing._native(), handlers, options)
 
     async def serve(self) -> None:

@@ -145,8 +145,10 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
     ) -> PyResult<()> {
         if self.flags.any(Flag::BUSY | Flag::PRESSED) {
-            // Not one message more; what waits is dropped.
-            self.conn.borrow().pause(&*core.get().reactor.driver);
+            // Not one message more, unless the handler waits for an answer; what waits is dropped.
+            if !self.flags.any(Flag::ANSWERED) {
+                self.conn.borrow().pause(&*core.get().reactor.driver);
+            }
             let backlog = self.if_extra(|extra| std::mem::take(&mut extra.backlog));
             drop(backlog);
             self.flags.set(Flag::STOPPING);
@@ -220,6 +222,9 @@ impl Connection {
         self.release(core.get());
         self.settle(py, Some(self.closed_error(py)))?;
         self.release_receiver(py)?;
+        if self.flags.any(Flag::ANSWERED) {
+            self.fail_requests(py)?;
+        }
         self.leave_all(server);
         self.leave_gate(core.get(), record.code);
         server.closed(py, record)?;

@@ -1,6 +1,9 @@
 //! What only few connections have at any moment: kept in a box that a connection at rest is without.
 
+use std::collections::VecDeque;
+
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::frame::Framing;
 use wireway_core::limit::Bucket;
@@ -79,6 +82,9 @@ pub struct Extra {
     pub local: Option<std::net::SocketAddr>,
     /// What correlates answers with requests: `wireway.net.requests`.
     pub replies: Option<Py<PyAny>>,
+    /// Messages that came before an answer that a handler waits for.
+    pub aside: VecDeque<Py<PyBytes>>,
+    pub aside_bytes: usize,
     /// Since when not everything left, seconds.
     pub stalled_since: f64,
     /// Since when more waits than the soft mark, seconds; 0 while it does not.
@@ -88,6 +94,11 @@ pub struct Extra {
 }
 
 impl Extra {
+    /// Whether something came that was not handled.
+    pub fn has_waiting(&self) -> bool {
+        self.backlog.len() > 0 || !self.aside.is_empty()
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.backlog.len() == 0
@@ -102,6 +113,7 @@ impl Extra {
             && self.outbox.is_none()
             && self.local.is_none()
             && self.replies.is_none()
+            && self.aside.is_empty()
     }
 
     /// Shows the collector what it holds.

@@ -60,6 +60,9 @@ impl Flag {
     /// A PROXY header comes, or came, first.
     pub const PROXIED: u32 = 1 << 24;
 
+    /// Requests of ours may be under way.
+    pub const ANSWERED: u32 = 1 << 25;
+
     /// What keeps the next message from being handled.
     pub const BLOCKED: u32 = Self::BUSY
         | Self::PRESSED

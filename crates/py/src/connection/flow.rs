@@ -9,7 +9,7 @@ use super::extra::Rest;
 use super::{Connection, Flag};
 
 /// Bytes received and not handled at which reading pauses.
-const BACKLOG: usize = 64 * 1024;
+pub const BACKLOG: usize = 64 * 1024;
 
 impl Connection {
     /// Keeps what can not be handled now.
@@ -19,7 +19,11 @@ impl Connection {
         core: &Bound<'_, LoopCore>,
         data: &[u8],
     ) -> PyResult<()> {
-        let full = self.extra(|extra| extra.backlog.push(data)) > BACKLOG;
+        self.extra(|extra| extra.backlog.push(data));
+        if self.flags.any(Flag::ANSWERED) && !self.flags.any(Flag::HUSHED | Flag::HEADER) {
+            self.sift(slf, core)?;
+        }
+        let full = self.extra(|extra| extra.backlog.len() + extra.aside_bytes > BACKLOG);
         if full {
             self.pause_reading(core.get());
         }
@@ -70,7 +74,7 @@ impl Connection {
         if self.flags.any(Flag::BLOCKED) {
             return self.finish_if_ended(slf, core);
         }
-        let waits = self.if_extra(|extra| extra.backlog.len() > 0).unwrap_or(false);
+        let waits = self.if_extra(|extra| extra.has_waiting()).unwrap_or(false);
         if waits || self.decoder.borrow().is_partial() {
             let rest = self.if_extra(|extra| std::mem::take(&mut extra.backlog));
             let mut rest = rest.unwrap_or_default();
@@ -116,7 +120,7 @@ impl Connection {
         if !self.flags.any(Flag::ENDED) || self.flags.any(Flag::UNFINISHED) {
             return Ok(());
         }
-        if self.if_extra(|extra| extra.backlog.len() > 0).unwrap_or(false) {
+        if self.if_extra(|extra| extra.has_waiting()).unwrap_or(false) {
             // It is pulled, or goes on when nothing blocks any more.
             return Ok(());
         }

@@ -106,6 +106,16 @@ impl Connection {
         slf.get().pull(slf, false)
     }
 
+    /// Sends a message and waits for its answer, at most `deadline` seconds: see `wireway.net.requests.Requests.request`.
+    #[pyo3(signature = (message, *, deadline = None))]
+    fn request<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, PyAny>,
+        deadline: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().ask(slf, message, deadline)
+    }
+
     fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }

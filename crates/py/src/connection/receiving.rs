@@ -35,6 +35,9 @@ impl Connection {
                     return self.over(slf, core);
                 }
                 self.feed(slf, core)?;
+                if self.flags.any(Flag::ANSWERED) {
+                    self.fail_requests(slf.py())?;
+                }
                 self.finish_if_ended(slf, core)
             }
             Completion::ReceiveEnded(Err(error)) => {
@@ -85,7 +88,9 @@ impl Connection {
             self.meter(core.get(), data.len());
         }
         if self.flags.any(Flag::BLOCKED | Flag::PINGED) {
-            if self.flags.any(Flag::CLOSING | Flag::STOPPING) {
+            if self.flags.any(Flag::CLOSING)
+                || (self.flags.any(Flag::STOPPING) && !self.flags.any(Flag::ANSWERED))
+            {
                 return Ok(());
             }
             self.flags.clear(Flag::PINGED);
@@ -150,6 +155,19 @@ impl Connection {
     /// The next whole message at the front of `rest`.
     #[inline]
     pub(super) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        rest: &mut &[u8],
+    ) -> Result<Option<Bound<'py, PyBytes>>, FrameError> {
+        if self.flags.any(Flag::ANSWERED) {
+            return self.decode_between_answers(py, rest);
+        }
+        self.decode_plain(py, rest)
+    }
+
+    /// The same, whatever it is.
+    #[inline]
+    pub(super) fn decode_plain<'py>(
         &self,
         py: Python<'py>,
         rest: &mut &[u8],

@@ -35,6 +35,10 @@ impl ServerCore {
             core,
             framing: crate::framing::parse(framing)?,
             options: Options::read(options)?,
+            correlate: options
+                .get_item("correlate")?
+                .filter(|correlate| !correlate.is_none())
+                .map(Bound::unbind),
             pulled: handlers.messages.is_none(),
             handlers: RefCell::new(Some(handlers)),
             context: interp::copy_context(py)?,
@@ -187,6 +191,7 @@ impl ServerCore {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
+        visit.call(&self.correlate)?;
         visit.call(&self.context)?;
         if let Ok(handlers) = self.handlers.try_borrow()
             && let Some(handlers) = handlers.as_ref()
