@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import wireway
 from support.peers import Peer, frame
 from wireway import LengthPrefix
 from wireway.net.client import Client
+from wireway.net.pool import Pool
 from wireway.net.reconnecting import Reconnect
 
 FRAMED = LengthPrefix(4)
@@ -153,3 +155,34 @@ async def line(**options: Any) -> AsyncIterator[Line]:
         clock = Clock(client)
         async with client:
             yield Line(there, client, clock, states, await there.accept())
+
+
+class Echo:
+    """A server that answers with the number of the connection and the message; it counts connections."""
+
+    def __init__(self) -> None:
+        self.server = wireway.Server("tcp://127.0.0.1:0", framing=FRAMED)
+        self.server.on_message(lambda conn, message: conn.send_nowait(b"%d:%b" % (conn.id, message)) and None)
+
+    @property
+    def open(self) -> int:
+        return len(self.server.connections)
+
+
+@asynccontextmanager
+async def echo(**options: Any) -> AsyncIterator[tuple[Pool, Echo]]:
+    """A pool and its server."""
+    there = Echo()
+    async with there.server, Pool(there.server.addresses[0], framing=FRAMED, **options) as pool:
+        yield pool, there
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(pool: Pool, **stats: int) -> None:
+    """Wait until the pool says so."""
+    while any(pool.stats[name] != value for name, value in stats.items()):  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.001)

@@ -21,7 +21,7 @@ V4, V6, TCP = socket.AF_INET, socket.AF_INET6, socket.SOCK_STREAM
 
 
 @contextmanager
-def listening(host: str = "127.0.0.1", port: int = 0, backlog: int = 16) -> Iterator[socket.socket]:
+def listening(host: str = "127.0.0.1", port: int = 0, backlog: int = 64) -> Iterator[socket.socket]:
     """A socket that listens; its kernel accepts, it does not."""
     with socket.socket(V6 if ":" in host else V4) as sock:
         if sock.family == V6:
@@ -42,6 +42,23 @@ def silent(host: str, port: int = 0) -> Iterator[int]:
             filler.setblocking(False)
             filler.connect_ex(where)
         yield where[1]
+
+
+@contextmanager
+def on_two_hosts(first: Any, second: Any) -> Iterator[tuple[Any, Any, int]]:
+    """`first` on 127.0.0.1 and `second` on 127.0.0.2, with the same port. Others may have it on one of the two."""
+    for attempt in range(20):
+        with ExitStack() as opened:
+            one = opened.enter_context(first("127.0.0.1"))
+            port = one if isinstance(one, int) else int(one.getsockname()[1])
+            try:
+                two = opened.enter_context(second("127.0.0.2", port))
+            except OSError:
+                if attempt == 19:
+                    raise
+                continue
+            yield one, two, port
+            return
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -136,7 +153,7 @@ def test_it_connects_from_the_local_address(run: Run) -> None:
 def test_a_silent_address_is_overtaken_after_the_delay(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         sleeps = Sleeps(over=True)
-        with listening("127.0.0.1") as listener, silent("127.0.0.2", port := listener.getsockname()[1]):
+        with on_two_hosts(listening, silent) as (_, _, port):
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolves("127.0.0.2", "127.0.0.1"))
             with await open_socket(f"tcp://two.example:{port}", sleep=sleeps) as sock:
                 assert sock.getpeername()[0] == "127.0.0.1"
@@ -159,7 +176,7 @@ def test_a_refused_address_is_followed_at_once(run: Run, monkeypatch: pytest.Mon
 
 def test_a_first_address_that_answers_is_the_only_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        with listening("127.0.0.1") as listener, listening("127.0.0.2", port := listener.getsockname()[1]) as other:
+        with on_two_hosts(listening, listening) as (_, other, port):
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolves("127.0.0.1", "127.0.0.2"))
             (await open_socket(f"tcp://two.example:{port}", sleep=Sleeps(over=False))).close()
             other.setblocking(False)
@@ -171,7 +188,7 @@ def test_a_first_address_that_answers_is_the_only_one(run: Run, monkeypatch: pyt
 
 def test_two_that_connect_at_once_leave_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        with listening("127.0.0.1", 0, 64) as listener, listening("127.0.0.2", port := listener.getsockname()[1], 64):
+        with on_two_hosts(listening, listening) as (_, _, port):
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolves("127.0.0.1", "127.0.0.2"))
             for _ in range(50):
                 (await open_socket(f"tcp://two.example:{port}", sleep=Sleeps(over=True))).close()
@@ -246,7 +263,7 @@ def test_cancelling_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) ->
                 await asyncio.get_running_loop().create_future()
 
         before = len(asyncio.all_tasks())
-        with silent("127.0.0.1") as port, silent("127.0.0.2", port):
+        with on_two_hosts(silent, silent) as (_, _, port):
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolves("127.0.0.1", "127.0.0.2", "::1"))
             connecting = asyncio.create_task(open_socket(f"tcp://two.example:{port}", sleep=pause))
             await both.wait()

@@ -146,15 +146,13 @@ class Requests:
 
     async def answer(self, waiting: Waiting, sending: Awaitable[None], deadline: float | None) -> bytes:
         """Await `sending`, then the answer: see `request`."""
+        limit = asyncio.timeout(deadline)
         try:
-            if deadline is None:
-                await sending
-                return await waiting.future
-            async with asyncio.timeout(deadline) as limit:
+            async with limit:
                 await sending
                 return await waiting.future
         except TimeoutError:
-            if deadline is None or not limit.expired():
+            if not limit.expired():
                 raise
             raise RequestTimeoutError(f"no answer within {deadline:g} s") from None
         finally:
