@@ -51,6 +51,7 @@ from wireway.net.client import Client, connect
 from wireway.net.client_options import ClientState
 from wireway.net.closing import ClosedLog, CloseReason
 from wireway.net.diagnosis import Verdict
+from wireway.net.offload import ThreadConnection
 from wireway.net.outgoing import OutgoingQueue
 from wireway.net.reconnecting import Reconnect
 from wireway.net.requests import Correlate
@@ -59,6 +60,7 @@ from wireway.net.sending import SendResult
 from wireway.net.server import Server
 from wireway.net.stats import ServerStats
 from wireway.net.tcp_info import TcpInfo
+from wireway.net.workers import PeerInfo
 
 __all__ = [
     "Access",
@@ -91,6 +93,7 @@ __all__ = [
     "Lines",
     "Mbap",
     "OutgoingQueue",
+    "PeerInfo",
     "PoolTimeoutError",
     "QueueFullError",
     "Raw",
@@ -103,6 +106,7 @@ __all__ = [
     "ServerStats",
     "SocketOptions",
     "TcpInfo",
+    "ThreadConnection",
     "Timeouts",
     "Tpkt",
     "UnknownBackendError",

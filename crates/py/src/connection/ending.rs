@@ -211,7 +211,11 @@ impl Connection {
             let error = self
                 .if_extra(|extra| {
                     let farewell = extra.farewell.as_ref()?;
-                    farewell.error.as_ref().map(|error| error.value(py).clone())
+                    // Not `value`: before Python 3.12 that is without its traceback.
+                    farewell
+                        .error
+                        .as_ref()
+                        .map(|error| error.clone_ref(py).into_value(py).into_bound(py))
                 })
                 .flatten();
             // The descriptor is still open: `peer` and `local` answer in `on_close`.

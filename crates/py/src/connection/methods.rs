@@ -8,6 +8,10 @@ use wireway_core::sys;
 
 use crate::errors::os_error;
 use crate::interp;
+use crate::memory::Shared;
+use crate::outcome;
+use crate::server::fanout::Manner;
+use crate::server::options::WhenSlow;
 use crate::step;
 
 use super::{Connection, Flag, ip_name, socket_name};
@@ -135,6 +139,25 @@ impl Connection {
         let reactor = &core.get().reactor;
         let outcome = this.moved(core.get(), |conn| conn.finish(&*reactor.driver, &reactor.pool));
         this.flushed(slf, core, outcome)
+    }
+
+    /// Queues a message that the next with the same key makes worthless: where the peer is slow, the newer takes the
+    /// place of the older, whatever the server's `when_slow` says. Returns a SendResult.
+    fn send_latest<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, PyAny>,
+        key: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let core = this.server.get().core(py);
+        core.get().check_thread()?;
+        let frame = this.with_framing(|own| crate::framing::encoded(own, message))?;
+        let manner = Manner { key: Some(key.into()), when_slow: Some(WhenSlow::Latest) };
+        match this.post(slf, core, &Shared::new(frame), &manner)? {
+            // SAFETY: a new reference.
+            Some(outcome) => Ok(unsafe { Bound::from_owned_ptr(py, outcome::give(outcome)) }),
+            None => Err(this.closed_error(py)),
+        }
     }
 
     /// Takes no message until `resume`: beyond what is buffered, TCP pushes back on the peer.
