@@ -15,7 +15,7 @@ import wireway
 from client.support import FRAMED, States, connected, listening
 from conftest import Run
 from wireway import ConfigError, ConnectionClosedError, WirewayError
-from wireway.config import Timeouts
+from wireway.config import Buffers, Heartbeat, Timeouts
 from wireway.errors import RequestTimeoutError
 from wireway.net.client import Client, connect
 from wireway.net.sending import SendResult
@@ -141,11 +141,11 @@ def test_messages_that_nobody_takes_pause_reading(run: Run) -> None:
             sending = asyncio.create_task(
                 server.says(*[number.to_bytes(2, "big") * (size // 2) for number in range(total)])
             )
-            while len(client._inbox) < 16:  # noqa: ASYNC110 - nothing tells of it
+            while client.unread < 16:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.001)
             for _ in range(20):
                 await asyncio.sleep(0)
-            assert len(client._inbox) < 64, "bounded"
+            assert client.unread < 64, "bounded"
             for number in range(total):
                 assert (await client.receive())[:2] == number.to_bytes(2, "big")
             await sending
@@ -255,6 +255,29 @@ def test_a_deadline_is_a_number_of_seconds(run: Run, deadline: Any) -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match="deadline is"):
             await connect("tcp://127.0.0.1:1").request(b"x", deadline=deadline)
+
+    run(main)
+
+
+def test_answers_in_order_do_not_go_with_dropping(run: Run) -> None:
+    async def main() -> None:
+        async with connected(buffers=Buffers(when_slow="drop-oldest")) as (client, _server):
+            with pytest.raises(ConfigError, match=r"answers in order need every message to arrive"):
+                await client.request(b"x")
+
+    run(main)
+
+
+def test_heartbeats_find_a_silent_server(run: Run) -> None:
+    async def main() -> None:
+        states = States()
+        beat = Heartbeat(every=0.02, ping=b"ping", pong=b"pong", jitter=0)
+        async with connected(heartbeat=beat, on_state=states) as (client, server):
+            assert await server.gets() == b"ping"
+            await server.says(b"pong", b"event")
+            assert await client.receive() == b"event"
+            assert await server.gets() == b"ping"
+            await states.until("closed: heartbeat-timeout")
 
     run(main)
 

@@ -153,7 +153,7 @@ def test_what_comes_back_in_disorder_is_not_lent_again(run: Run) -> None:
             assert client.state == "closed"
             async with pool.connection() as client:
                 await client.send(b"an answer that nobody takes")
-                while not len(client._inbox):  # noqa: ASYNC110 - nothing tells of it
+                while not client.unread:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0)
             assert client.state == "closed"
             with pytest.raises(RequestTimeoutError):

@@ -125,6 +125,7 @@ class Client:
             raise ConfigError("resend means nothing without reconnect")
         self._timeouts = Timeouts() if timeouts is None else timeouts
         self._options = native_options(timeouts=self._timeouts, buffers=buffers, heartbeat=heartbeat)
+        self._drops = buffers is not None and buffers.when_slow in ("drop-oldest", "latest")
         self._socket, self._local = socket, local
         self._on_message, self._on_reconnect, self._on_state = on_message, on_reconnect, on_state
         self._backoff = None if reconnect is None else Backoff(reconnect)
@@ -179,6 +180,16 @@ class Client:
     def queued(self) -> int:
         """Messages that wait for a connection."""
         return 0 if self._outgoing is None else len(self._outgoing)
+
+    @property
+    def unread(self) -> int:
+        """Messages that came and nobody has taken."""
+        return len(self._inbox)
+
+    @property
+    def pending(self) -> int:
+        """Requests whose answer somebody waits for."""
+        return self._requests.pending
 
     # --- start ----------------------------------------------------------------------------------------
 
@@ -297,10 +308,16 @@ class Client:
             (see `Resend`). The server may have acted on it.
         :raises ConnectionClosedError, ConnectError, QueueFullError: as for `send`; the last also when 10,000
             requests are under way.
+        :raises ConfigError: answers are told apart by their order, and `Buffers.when_slow` drops messages.
 
         Cancellation leaves the request with the server; its answer is swallowed.
         """
         check_deadline(deadline)
+        if self._drops and self._requests.in_order:
+            raise ConfigError(
+                "answers in order need every message to arrive, and Buffers.when_slow drops some: "
+                "give requests=Correlate(...), or when_slow='pause'"
+            )
         waiting = self._requests.begin(bytes(message))
         return await self._requests.answer(waiting, self._put(waiting.message, waiting), deadline)
 
@@ -351,7 +368,7 @@ class Client:
             if waiting is not None:
                 self._requests.forget(waiting)
             raise
-        if self._unacknowledged is not None:
+        if self._unacknowledged is not None and result is not SendResult.DROPPED:
             self._unacknowledged.sent(bytes(message), waiting, self._hold.now())
         return result
 
@@ -582,7 +599,7 @@ class Client:
 
     def _closed_error(self) -> ConnectError | ConnectionClosedError:
         reason = self._reason
-        told = "it has no connection" if reason is None else f"{reason.code}: {reason.why}"
+        told = "its connection is closing" if reason is None else f"{reason.code}: {reason.why}"
         if self._gave_up:
             error = ConnectError(f"the client of {self._url} has given up: {told}")
             if reason is not None and isinstance(reason.error, ConnectError):

@@ -320,7 +320,7 @@ class Pool:
     def _give_back(self, lent: _Lent) -> None:
         client = lent.client
         lent.idle_since = asyncio.get_running_loop().time()
-        clean = client.state is ClientState.OPEN and not len(client._inbox) and not client._requests.pending
+        clean = client.state is ClientState.OPEN and not client.unread and not client.pending
         if self._closed or not clean:
             self._drop(lent)
         elif self._is_due(lent):

@@ -89,6 +89,11 @@ class Requests:
         """Requests whose answer somebody waits for."""
         return sum(not waiting.future.done() for waiting in (*self._order, *self._ids.values()))
 
+    @property
+    def in_order(self) -> bool:
+        """Whether answers are told apart by their order alone."""
+        return self._correlate is None
+
     async def request(self, message: bytes, *, deadline: float | None = None) -> bytes:
         """Send `message` and wait for its answer. Others may be under way: they are pipelined.
 
