@@ -4,7 +4,7 @@ The map::
 
     run, new_event_loop, EventLoop              an asyncio loop with five back ends       loop.py
     Server, Connection, ServerStats             framed servers, native to the handler     net/
-    connect, Client, Reconnect, Resend          clients that come back                    net/client.py
+    connect, Client, Pool, Reconnect, Resend    clients that come back                    net/client.py
     CloseReason, ClosedLog, Verdict, TcpInfo    why a connection ended                    net/closing.py
     Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
     LengthPrefix, Lines, Varint, Tpkt …         how a stream is cut into messages         framing/
@@ -53,6 +53,7 @@ from wireway.net.closing import ClosedLog, CloseReason
 from wireway.net.diagnosis import Verdict
 from wireway.net.offload import ThreadConnection
 from wireway.net.outgoing import OutgoingQueue
+from wireway.net.pool import Pool, request_once
 from wireway.net.reconnecting import Reconnect
 from wireway.net.requests import Correlate
 from wireway.net.resending import Resend
@@ -94,6 +95,7 @@ __all__ = [
     "Mbap",
     "OutgoingQueue",
     "PeerInfo",
+    "Pool",
     "PoolTimeoutError",
     "QueueFullError",
     "Raw",
@@ -117,6 +119,7 @@ __all__ = [
     "connect",
     "framing",
     "new_event_loop",
+    "request_once",
     "run",
 ]
 
