@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from wireway import ConfigError, Connection, ConnectionClosedError, WirewayError
+from wireway import ConfigError, Connection, ConnectionClosedError, RequestTimeoutError, WirewayError
 from wireway.framing import Delimiter, FixedLength, FrameError, Framing, LengthPrefix, Lines, Raw, Varint
 from wireway.net.closing import CloseReason
+from wireway.net.requests import Correlate
 from wireway.net.sending import SendResult
 from wireway.testing import MemoryConnection, handle, memory_pair
 
@@ -230,6 +231,48 @@ def test_what_a_handler_raises_is_the_reason(run: Run) -> None:
             await serving
         assert right.reason is not None
         assert right.reason.code == "handler-cancelled"
+
+    run(main)
+
+
+def test_a_request_finds_its_answer_and_keeps_the_rest(run: Run) -> None:
+    async def main() -> None:
+        numbers = Correlate(request_id=lambda m: m[0], answer_id=lambda m: m[0] if m[1:2] == b"=" else None)
+        left, right = memory_pair(Lines(), cut=1, requests=numbers)
+        asking = asyncio.gather(left.request(b"1?"), left.request(b"2?"))
+        assert [await right.receive(), await right.receive()] == [b"1?", b"2?"]
+        for message in (b"2=b", b"news", b"1=a"):
+            right.send_nowait(message)
+        assert await asking == [b"1=a", b"2=b"]
+        assert await left.receive() == b"news"
+        with pytest.raises(RequestTimeoutError):
+            await left.request(b"3?", deadline=0.01)
+        asking_in_vain = asyncio.create_task(left.request(b"4?"))
+        await asyncio.sleep(0)
+        right.send_nowait(b"last words")
+        right.close()
+        assert [message async for message in left] == [b"last words"]
+        with pytest.raises(ConnectionClosedError):
+            await asking_in_vain
+        with pytest.raises(ConnectionClosedError):
+            await left.request(b"5?")
+
+    run(main)
+
+
+def test_a_handler_asks_its_own_peer(run: Run) -> None:
+    async def main() -> None:
+        async def ask_back(conn: Connection, message: bytes) -> None:
+            await conn.send(message + b" from " + await conn.request(b"who?"))
+
+        left, right = memory_pair(Lines())
+        serving = asyncio.create_task(handle(right, ask_back))
+        left.send_nowait(b"hello")
+        assert await left.receive() == b"who?"
+        left.send_nowait(b"ann")
+        assert await left.receive() == b"hello from ann"
+        left.close()
+        assert (await serving).code == "peer-closed"
 
     run(main)
 
