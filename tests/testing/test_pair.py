@@ -74,6 +74,24 @@ def test_a_sender_waits_above_the_high_watermark_until_the_low_one(run: Run) -> 
     run(main)
 
 
+def test_the_latest_of_each_key_waits_for_a_slow_peer() -> None:
+    left, right = memory_pair(Lines(), low=0, high=10)
+    assert left.send_latest(b"a=1", b"a") is SendResult.QUEUED
+    left.send_nowait(b"filling it up")
+    for number in range(2, 5):
+        assert left.send_latest(b"a=%d" % number, b"a") is SendResult.OVER
+    left.send_latest(b"b=1", b"b")
+    assert taken(right) == [b"a=1", b"filling it up", b"a=4", b"b=1"]
+    with pytest.raises(FrameError):
+        left.send_latest(b"two\nlines", b"a")
+    left.send_nowait(b"filling it up")
+    left.send_latest(b"a=5", b"a")
+    left.half_close()
+    assert [right.receive_nowait(), right.receive_nowait()] == [b"filling it up", b"a=5"]
+    with pytest.raises(ConnectionClosedError):
+        left.send_latest(b"a=6", b"a")
+
+
 def test_a_receiver_waits_and_a_cancelled_one_loses_nothing(run: Run) -> None:
     async def main() -> None:
         left, right = memory_pair(Lines(), cut=1)

@@ -63,6 +63,8 @@ class MemoryConnection:
         self._drains: list[asyncio.Future[None]] = []
         self._groups: list[str] = []
         self._requests = Requests(self, requests)
+        self._latest: dict[bytes, bytes] = {}
+        """What `send_latest` keeps until the other side has taken enough, by key."""
         self._aside: deque[bytes] = deque()
         """Messages that came before an answer that somebody waits for."""
         self._counts = {"messages_in": 0, "messages_out": 0, "bytes_in": 0, "bytes_out": 0}
@@ -98,6 +100,17 @@ class MemoryConnection:
             other._on_wire += len(frame)
             other._wake()
         return SendResult.QUEUED if self.writable else SendResult.OVER
+
+    def send_latest(self, message: bytes | bytearray | memoryview, key: bytes) -> SendResult:
+        """Send a message that the next with the same key makes worthless: above the high watermark it waits apart,
+        and a newer one takes its place. Raises as `send`."""
+        if self.writable and not self._latest:
+            return self.send_nowait(message)
+        if not self._sends:
+            self._raise_closed()
+        self._splitter.encode(message)  # refuses now what it would refuse later
+        self._latest[bytes(key)] = bytes(message)
+        return SendResult.OVER
 
     async def drain(self) -> None:
         """Wait until the other side has taken enough: at most `low` bytes wait, if they were more than `high`.
@@ -249,6 +262,7 @@ class MemoryConnection:
 
     def close(self, why: str = "closed by the server") -> None:
         """Close: the other side still gets what was sent, and then the end."""
+        self._flush_latest()
         self._end("closed", why)
 
     def abort(self, why: str = "aborted by the server") -> None:
@@ -262,6 +276,7 @@ class MemoryConnection:
     def half_close(self) -> None:
         """Send no more, and go on receiving: the other side gets what was sent, and then the end."""
         if self._sends:
+            self._flush_latest()
             self._sends = False
             self._other._ended = self._other._ended or "end"
             self._other._wake()
@@ -297,9 +312,18 @@ class MemoryConnection:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
+    def _flush_latest(self) -> None:
+        latest, self._latest = self._latest, {}
+        if self._sends:
+            for message in latest.values():
+                self.send_nowait(message)
+
     def _relieve(self) -> None:
         """The other side took something: whoever waits to send goes on."""
-        if self._drains and self.queued <= self._low:
+        if self.queued > self._low:
+            return
+        self._flush_latest()
+        if self._drains:
             for future in self._drains:
                 if not future.done():
                     future.set_result(None)
