@@ -37,7 +37,7 @@ check: .venv/.dev .venv/.native ## Lint, format, types, stub, docs, links, examp
 	$(bin)/python -m mypy.stubtest wireway._native --mypy-config-file pyproject.toml
 	cargo fmt --all --check
 	PYO3_PYTHON=$(CURDIR)/$(bin)/python cargo clippy --quiet --workspace --all-targets -- -D warnings
-	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
 	$(bin)/python -m pytest -q tests/structure
 
 bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/report/ and the README's table (ARGS= for its options)

@@ -306,8 +306,7 @@ class Client:
         :raises RequestTimeoutError: no answer in time. One that comes later is swallowed.
         :raises ConnectionClosedError: the connection ended before the answer, and the request does not leave again
             (see `Resend`). The server may have acted on it.
-        :raises ConnectionClosedError, ConnectError, QueueFullError: as for `send`; the last also when 10,000
-            requests are under way.
+        :raises QueueFullError: as for `send`, and when 10,000 requests are under way. The others of `send` as there.
         :raises ConfigError: answers are told apart by their order, and `Buffers.when_slow` drops messages.
 
         Cancellation leaves the request with the server; its answer is swallowed.

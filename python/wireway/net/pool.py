@@ -42,7 +42,7 @@ async def request_once(
 
     :param deadline: seconds for all of it, connecting included; None leaves it to `Timeouts.connect` and the server.
     :param options: those of `Client`, `framing` among them.
-    :raises ConnectError, RequestTimeoutError, ConnectionClosedError: as `connect` and `Client.request` do.
+    :raises ConnectError: as `connect` does. `RequestTimeoutError`, `ConnectionClosedError`: as `Client.request` does.
 
     Cancellation leaves no descriptor.
     """
@@ -179,7 +179,7 @@ class Pool:
         :param retry: where a connection that had rested ends before one byte came back, send the message once more on
             a fresh one: the server had most likely closed it before. False for what must not happen twice.
         :raises PoolTimeoutError: no connection became free in time.
-        :raises ConnectError, RequestTimeoutError, ConnectionClosedError: as `Client` does.
+        :raises ConnectError: as `Client` does, and so `RequestTimeoutError` and `ConnectionClosedError`.
         """
         check_deadline(deadline)
         lent = await self._take()

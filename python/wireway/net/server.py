@@ -320,7 +320,8 @@ class Server:
         """Listen, and begin to serve. Returns at once.
 
         :raises WirewayError: the running loop is not a `wireway.EventLoop`, or the server runs already.
-        :raises AddressInUseError, AddressError, OSError: see `wireway.net.address.listen`.
+        :raises AddressError: an address can not be resolved.
+        :raises OSError: the kernel refuses one; `AddressInUseError` if somebody else listens there.
         """
         loop = asyncio.get_running_loop()
         if not isinstance(loop, EventLoop):
