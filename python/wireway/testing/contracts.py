@@ -1,7 +1,7 @@
 """What must hold of every framing, and of every service that answers: checks that users run on their own.
 
 Each raises `AssertionError` that names the message, the cut and what came instead. Knows the native decoder and the
-public server; knows no test runner.
+public server; knows no test runner. Raised, not asserted: they hold under ``python -O`` too.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ def check_framing(framing: Framing, messages: Iterable[bytes], *, refused: Itera
         for end in range(1, len(frame), max(1, len(frame) // _MOST_CUTS)):
             splitter = FrameSplitter(native)
             early = splitter.feed(frame[:end])
-            assert not early, f"{framing}: {end} of {len(frame)} bytes of {_short(message)} gave {early!r} already"
-            assert splitter.pending, f"{framing}: after {end} bytes of {_short(message)} nothing is missed"
+            if early:
+                raise AssertionError(f"{framing}: {end} of {len(frame)} bytes of {_short(message)} gave {early!r}")
+            if not splitter.pending:
+                raise AssertionError(f"{framing}: after {end} bytes of {_short(message)} nothing is missed")
     for stream in refused:
         _refused(framing, [stream], "in one piece")
         for cut in range(1, len(stream)):
@@ -68,8 +70,10 @@ def _same(framing: Framing, pieces: Sequence[bytes], messages: list[bytes], how:
             found += splitter.feed(piece)
     except FrameError as error:
         raise AssertionError(f"{framing}: {how}, the stream of {_short(*messages)} is refused: {error}") from error
-    assert found == messages, f"{framing}: {how}, {_short(*messages)} came as {_short(*found)}"
-    assert not splitter.pending, f"{framing}: {how}, {splitter.pending} bytes are left over after {_short(*messages)}"
+    if found != messages:
+        raise AssertionError(f"{framing}: {how}, {_short(*messages)} came as {_short(*found)}")
+    if splitter.pending:
+        raise AssertionError(f"{framing}: {how}, {splitter.pending} bytes are left over after {_short(*messages)}")
 
 
 def _refused(framing: Framing, pieces: Sequence[bytes], how: str) -> None:
@@ -164,4 +168,5 @@ async def _expect(client: Client, answer: bytes, within: float, condition: str) 
         raise AssertionError(f"{condition}: no answer within {within:g} s, expected {_short(answer)}") from None
     except ConnectionError as error:
         raise AssertionError(f"{condition}: {error}, expected {_short(answer)}") from error
-    assert found == answer, f"{condition}: the answer is {_short(found)}, expected {_short(answer)}"
+    if found != answer:
+        raise AssertionError(f"{condition}: the answer is {_short(found)}, expected {_short(answer)}")
