@@ -67,6 +67,39 @@ def test_requests_that_leave_again_get_their_answers(run: Run, by_id: bool) -> N
     run(main)
 
 
+def test_requests_that_were_to_leave_again_end_with_the_client(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with line(resend=first_byte(seconds=10)) as its:
+            asking = asyncio.create_task(its.client.request(b"1?"))
+            assert await its.server.gets() == b"1?"
+            await its.breaks()
+            assert its.client.state == "waiting"
+            long_after = its.client._hold.now() + 3600
+            monkeypatch.setattr(its.client._hold, "now", lambda: long_after)
+            its.client.abort()
+            with pytest.raises(ConnectionClosedError, match="ended before the answer: aborted"):
+                await asking
+
+    run(main)
+
+
+def test_requests_that_newer_messages_displace_end(run: Run) -> None:
+    async def main() -> None:
+        async def greet(client: Client) -> None:
+            await client.send(b"hello")
+
+        async with line(resend=first_byte(messages=1), on_reconnect=greet) as its:
+            asking = asyncio.create_task(its.client.request(b"1?"))
+            assert await its.server.gets() == b"1?"
+            await its.breaks()
+            await its.mends()
+            assert await its.server.gets() == b"hello"
+            with pytest.raises(ConnectionClosedError, match="ended before the answer: peer-reset"):
+                await asking
+
+    run(main)
+
+
 def test_what_leaves_again_is_bounded_in_time_number_and_bytes() -> None:
     kept = Unacknowledged(first_byte(seconds=10))
     for number, message in enumerate((b"a", b"b", b"c")):

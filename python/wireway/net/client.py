@@ -13,9 +13,6 @@ import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import suppress
-from contextvars import ContextVar
-from functools import partial
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -36,19 +33,17 @@ from wireway.net.closing import CloseReason
 from wireway.net.connecting import open_socket
 from wireway.net.holding import Hold, caller
 from wireway.net.inbox import Inbox
-from wireway.net.outgoing import Held, Outgoing, OutgoingQueue
+from wireway.net.outgoing import OutgoingQueue
+from wireway.net.outlet import Outlet
 from wireway.net.reconnecting import Backoff, Reconnect
-from wireway.net.requests import Correlate, Requests, Waiting, check_deadline, fail
-from wireway.net.resending import Resend, Unacknowledged
+from wireway.net.requests import Correlate, check_deadline
+from wireway.net.resending import Resend
 from wireway.net.sending import SendResult
 
 __all__ = ["Client", "ClientOptions", "ClientState", "connect"]
 
 logger = logging.getLogger("wireway.client")
 
-
-_GREETING: ContextVar[object] = ContextVar("wireway_client_greeting")
-"""Set while an `on_reconnect` runs, in its context: what it sends goes before what waits."""
 
 _QUEUE = OutgoingQueue()
 
@@ -130,29 +125,19 @@ class Client:
         self._on_message, self._on_reconnect, self._on_state = on_message, on_reconnect, on_state
         self._backoff = None if reconnect is None else Backoff(reconnect)
         self._retries_start = reconnect is not None and reconnect.at_start
-        self._outgoing = None if queue is None or reconnect is None else Outgoing(queue)
-        self._unacknowledged = None if resend is None else Unacknowledged(resend)
-        self._requests = Requests(None, requests)
         self._hold = Hold(address, caller())
+        self._outlet = Outlet(self._hold, None if reconnect is None else queue, resend, requests)
         self._inbox = Inbox(self._hold.resume)
-        self._state = ClientState.IDLE
-        self._reason: CloseReason | None = None
-        self._ready = False
-        """Whether messages go to the connection at once: it is open, and nothing waits that must leave before."""
-        self._greeting: object = None
         self._handling: asyncio.Task[None] | None = None
         self._failure: tuple[str, BaseException] | None = None
-        self._gave_up = False
         self._over: asyncio.Future[None] | None = None
         self._core: ServerCore | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
         self.reconnects = 0
         """How often the connection was made again."""
-        self.dropped = 0
-        """Messages that the outgoing queue lost: for newer ones, or at the end."""
 
     def __repr__(self) -> str:
-        return f"<Client {self._url} {self._state}>"
+        return f"<Client {self._url} {self._hold.state}>"
 
     # --- what it is doing -----------------------------------------------------------------------------
 
@@ -164,7 +149,7 @@ class Client:
     @property
     def state(self) -> ClientState:
         """Where it is in its life."""
-        return self._state
+        return self._hold.state
 
     @property
     def connection(self) -> Connection | None:
@@ -174,12 +159,17 @@ class Client:
     @property
     def closed_reason(self) -> CloseReason | None:
         """Why the last connection ended, or could not be made; None before that."""
-        return self._reason
+        return self._hold.reason
 
     @property
     def queued(self) -> int:
         """Messages that wait for a connection."""
-        return 0 if self._outgoing is None else len(self._outgoing)
+        return self._outlet.queued
+
+    @property
+    def dropped(self) -> int:
+        """Messages that the outgoing queue lost: for newer ones, or at the end."""
+        return self._outlet.dropped
 
     @property
     def unread(self) -> int:
@@ -189,7 +179,7 @@ class Client:
     @property
     def pending(self) -> int:
         """Requests whose answer somebody waits for."""
-        return self._requests.pending
+        return self._outlet.requests.pending
 
     # --- start ----------------------------------------------------------------------------------------
 
@@ -216,8 +206,8 @@ class Client:
         if not isinstance(loop, EventLoop):
             text = f"a Client runs on a wireway.EventLoop, not on {type(loop).__name__}: use wireway.run(...)"
             raise WirewayError(text)
-        if self._state is not ClientState.IDLE:
-            raise WirewayError(f"a client is opened once, and this one is {self._state}: make another")
+        if self._hold.state is not ClientState.IDLE:
+            raise WirewayError(f"a client is opened once, and this one is {self._hold.state}: make another")
         link = _Link(self)
         handlers = {"batch": link.batch, "closed": link.closed, "wants_close": True}
         self._core = ServerCore(loop, self._framing._native(), handlers, self._options)
@@ -227,10 +217,10 @@ class Client:
         self._finalizer.atexit = False
         try:
             while True:
-                self._enter(ClientState.CONNECTING, self._reason)
+                self._enter(ClientState.CONNECTING, self._hold.reason)
                 try:
                     await self._connect()
-                    self._ready = True
+                    self._outlet.ready = True
                     self._enter(ClientState.OPEN, None)
                     return self
                 except OSError as error:
@@ -241,16 +231,16 @@ class Client:
                         raise
                 await self._sleep(delay)
                 if self.state is not ClientState.WAITING:
-                    raise self._closed_error()
+                    raise self._hold.closed_error()
         except BaseException as error:
             self._end(CloseReason("aborted", f"the client did not open: {error!r}"))
             raise
 
     async def _connect(self) -> None:
         sock = await open_socket(self._address, timeout=self._timeouts.connect, local=self._local, options=self._socket)
-        if self._state is not ClientState.CONNECTING or self._core is None:
+        if self._hold.state is not ClientState.CONNECTING or self._core is None:
             sock.close()
-            raise self._closed_error()
+            raise self._hold.closed_error()
         self._hold.connection = self._core.adopt(sock.detach())
         self._failure = None
         if self._backoff is not None:
@@ -261,15 +251,15 @@ class Client:
         reason = CloseReason.of_connect(error, self._url)
         delay = self._backoff.next() if retries and self._backoff is not None else None
         if delay is None:
-            self._gave_up = True
+            self._hold.gave_up = True
             self._end(reason)
         else:
             self._enter(ClientState.WAITING, reason)
         return delay if self.state is ClientState.WAITING else None
 
     def _enter(self, state: ClientState, reason: CloseReason | None) -> None:
-        self._state = state
-        self._reason = reason or self._reason
+        self._hold.state = state
+        self._hold.reason = reason or self._hold.reason
         if self._on_state is not None:
             try:
                 self._on_state(self, state, reason)
@@ -290,14 +280,11 @@ class Client:
 
         Cancelled while it waits, the message is sent all the same, unless it waited for room in the outgoing queue.
         """
-        await self._put(message, None)
+        await self._outlet.put(message, None)
 
     def send_nowait(self, message: bytes) -> SendResult:
         """The same without waiting. `SendResult.QUEUED` also for what waits for a connection."""
-        if self._may_send():
-            return self._hand_over(message, None)
-        self._hold_back(Held(bytes(message), None))
-        return SendResult.QUEUED
+        return self._outlet.put_nowait(message)
 
     async def request(self, message: bytes, *, deadline: float | None = None) -> bytes:
         """Send `message`, wait for its answer and return that. Several may be under way: they are pipelined.
@@ -312,64 +299,14 @@ class Client:
         Cancellation leaves the request with the server; its answer is swallowed.
         """
         check_deadline(deadline)
-        if self._drops and self._requests.in_order:
+        requests = self._outlet.requests
+        if self._drops and requests.in_order:
             raise ConfigError(
                 "answers in order need every message to arrive, and Buffers.when_slow drops some: "
                 "give requests=Correlate(...), or when_slow='pause'"
             )
-        waiting = self._requests.begin(bytes(message))
-        return await self._requests.answer(waiting, self._put(waiting.message, waiting), deadline)
-
-    def _may_send(self) -> bool:
-        connection = self._hold.connection
-        if connection is None or connection.is_closing:
-            return False
-        return self._ready or self._is_greeting()
-
-    def _is_greeting(self) -> bool:
-        return self._greeting is not None and _GREETING.get(None) is self._greeting
-
-    async def _put(self, message: bytes, waiting: Waiting | None) -> None:
-        if not self._may_send():
-            data = bytes(message)
-            if self._outgoing is not None and self._state is not ClientState.CLOSED and not self._is_greeting():
-                await self._outgoing.room(len(data))
-            if not self._may_send():
-                self._hold_back(Held(data, waiting))
-                return
-        self._hand_over(message, waiting)
-        connection = self._hold.connection
-        if connection is not None and not connection.writable:
-            await connection.drain()
-
-    def _hold_back(self, held: Held) -> None:
-        """Keep it until there is a connection."""
-        if self._state is ClientState.IDLE:
-            raise WirewayError("the client is not open: await it, or enter it with `async with`")
-        refused = self._state in (ClientState.CLOSING, ClientState.CLOSED) or self._is_greeting()
-        if refused or self._outgoing is None:
-            raise self._closed_error()
-        for dropped in self._outgoing.put(held):
-            self.dropped += 1
-            if dropped.waiting is not None:
-                fail(dropped.waiting, lambda: ConnectionClosedError("dropped from the outgoing queue for a newer one"))
-
-    def _hand_over(self, message: bytes, waiting: Waiting | None) -> SendResult:
-        """Give it to the connection, which sends in this order."""
-        connection = self._hold.connection
-        if connection is None:
-            raise self._closed_error()
-        if waiting is not None:
-            self._requests.sent(waiting)
-        try:
-            result = connection.send_nowait(message)
-        except BaseException:
-            if waiting is not None:
-                self._requests.forget(waiting)
-            raise
-        if self._unacknowledged is not None and result is not SendResult.DROPPED:
-            self._unacknowledged.sent(bytes(message), waiting, self._hold.now())
-        return result
+        waiting = requests.begin(bytes(message))
+        return await requests.answer(waiting, self._outlet.put(waiting.message, waiting), deadline)
 
     # --- receiving ------------------------------------------------------------------------------------
 
@@ -384,11 +321,10 @@ class Client:
         """
         if self._on_message is not None:
             raise WirewayError("the client has an on_message, which gets its messages")
-        if self._state is ClientState.IDLE:
-            raise WirewayError("the client is not open: await it, or enter it with `async with`")
+        self._hold.check_opened()
         message = await self._inbox.get()
         if message is None:
-            raise self._closed_error()
+            raise self._hold.closed_error()
         return message
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -397,27 +333,20 @@ class Client:
             try:
                 message = await self.receive()
             except (ConnectionClosedError, ConnectError):
-                reason = self._reason
-                if reason is not None and reason.code in ("peer-closed", "closed") and not self._gave_up:
+                reason = self._hold.reason
+                if reason is not None and reason.code in ("peer-closed", "closed") and not self._hold.gave_up:
                     return
                 raise
             yield message
 
     def _received(self, connection: Connection, messages: list[bytes]) -> None:
-        unacknowledged = self._unacknowledged
         for message in messages:
-            if unacknowledged is not None and unacknowledged.received(message):
+            if self._outlet.received(message):
                 continue
-            answered = self._requests.received(message)
-            if answered is not None:
-                if unacknowledged is not None:
-                    unacknowledged.answered(answered)
-            elif self._on_message is None or self._handling is not None:
+            if self._on_message is None or self._handling is not None:
                 self._inbox.put(message)
-            else:
-                handled = self._on_message(self, message)
-                if handled is not None:
-                    self._handling = self._hold.running().create_task(self._handle(handled))
+            elif (handled := self._on_message(self, message)) is not None:
+                self._handling = self._hold.running().create_task(self._handle(handled))
         if self._inbox.full:
             connection.pause()
 
@@ -450,19 +379,17 @@ class Client:
             evidence = {**evidence, "code": "handler-error", "why": why, "error": error, "side": "local"}
         reason = CloseReason.of(connection, evidence)  # type: ignore[arg-type]
         logger.debug("the connection to %s is lost: %s: %s", self._url, reason.code, reason.why)
-        self._hold.connection, self._ready = None, False
+        self._hold.connection, self._outlet.ready = None, False
         self._hold.cancel()
-        now = self._hold.now()
-        if self._backoff is None or self._state is not ClientState.OPEN:
+        if self._backoff is None or self._hold.state is not ClientState.OPEN:
             self._end(reason)
             return
-        kept = [] if self._unacknowledged is None else self._unacknowledged.lost(now)
-        self._reason = reason
-        self._requests.closed(self._lost_error, kept)
-        self._backoff.closed(now)
+        self._hold.reason = reason
+        self._outlet.lost()
+        self._backoff.closed(self._hold.now())
         delay = self._backoff.next()
         if delay is None:
-            self._gave_up = True
+            self._hold.gave_up = True
             self._end(reason)
             return
         self._enter(ClientState.WAITING, reason)
@@ -471,7 +398,7 @@ class Client:
 
     async def _again(self) -> float | None:
         """One attempt. Returns the delay until the next if it failed, None at the end of the attempts."""
-        self._enter(ClientState.CONNECTING, self._reason)
+        self._enter(ClientState.CONNECTING, self._hold.reason)
         try:
             await self._connect()
         except ConnectionClosedError:
@@ -486,54 +413,19 @@ class Client:
         return None
 
     async def _catch_up(self, connection: Connection) -> None:
-        """Greet the server, send again what must be, then what waits. Cancelled when the connection ends."""
+        """Greet the server, then let leave what waits. Cancelled when the connection ends."""
         if self._on_reconnect is not None:
-            greeting = self._greeting = object()
-            reset = _GREETING.set(greeting)
             try:
-                greeted = self._on_reconnect(self)
-                if greeted is not None:
-                    await greeted
+                with self._outlet.greeting():
+                    greeted = self._on_reconnect(self)
+                    if greeted is not None:
+                        await greeted
             except Exception as error:  # noqa: BLE001 - reported, and the connection closed
                 if connection is self._hold.connection:
                     self._fail("on_reconnect", error)
                 return
-            finally:
-                if self._greeting is greeting:
-                    self._greeting = None
-                _GREETING.reset(reset)
-        if connection is not self._hold.connection:
-            return  # it was lost, or closed, and `on_reconnect` did not mind
-        with suppress(ConnectionClosedError):
-            if self._unacknowledged is not None:
-                for message, waiting in self._unacknowledged.resumed(self._hold.now()):
-                    self._hand_over(message, waiting)
-                    if not connection.writable:
-                        await connection.drain()
-            while self._outgoing is not None and self._outgoing.busy:
-                held = self._outgoing.peek()
-                if held is None:
-                    await asyncio.sleep(0)  # who waited for room puts its message now
-                    continue
-                self._release(held)
-                self._outgoing.pop()
-                if not connection.writable:
-                    await connection.drain()
-            self._ready = connection is self._hold.connection
-
-    def _release(self, held: Held) -> None:
-        """Hand over what waited, unless nobody waits for its answer any more."""
-        if held.waiting is not None and held.waiting.future.done():
-            return
-        try:
-            self._hand_over(held.message, held.waiting)
-        except ConnectionClosedError:
-            raise
-        except WirewayError as error:  # the framing does not take it: nobody is there to be told but the log
-            self.dropped += 1
-            logger.error("a message for %s that waited for a connection is dropped: %s", self._url, error)
-            if held.waiting is not None:
-                fail(held.waiting, partial(ConnectionClosedError, f"the request was not sent: {error}"))
+        if connection is self._hold.connection:  # else it was lost, or closed, and `on_reconnect` did not mind
+            await self._outlet.catch_up(connection)
 
     # --- end ------------------------------------------------------------------------------------------
 
@@ -543,11 +435,11 @@ class Client:
         What waits for a connection in the outgoing queue is lost, and counted in `dropped`. A handler that is under
         way goes on. Cancellation aborts.
         """
-        if self._state is ClientState.IDLE:
+        if self._hold.state is ClientState.IDLE:
             self._enter(ClientState.CLOSED, None)
         if self._over is None:
             return
-        if self._state not in (ClientState.CLOSING, ClientState.CLOSED):
+        if self._hold.state not in (ClientState.CLOSING, ClientState.CLOSED):
             self._enter(ClientState.CLOSING, None)
             self._hold.cancel()
             connection = self._hold.connection
@@ -563,9 +455,9 @@ class Client:
 
     def abort(self, why: str = "aborted by the client") -> None:
         """Close at once: what was not sent is lost. Returns at once."""
-        if self._over is None or self._state is ClientState.CLOSED:
+        if self._over is None or self._hold.state is ClientState.CLOSED:
             return
-        if self._state is not ClientState.CLOSING:
+        if self._hold.state is not ClientState.CLOSING:
             self._enter(ClientState.CLOSING, None)
         self._hold.cancel()
         if (connection := self._hold.connection) is not None:
@@ -574,44 +466,18 @@ class Client:
             self._end(CloseReason("aborted", why))
 
     def _end(self, reason: CloseReason) -> None:
-        if self._state is ClientState.CLOSED:
+        if self._hold.state is ClientState.CLOSED:
             return
         self._hold.cancel()
-        self._reason = reason
-        self._state = ClientState.CLOSED
-        self._requests.closed(self._lost_error)
-        if self._unacknowledged is not None:
-            for waiting in self._unacknowledged.lost(self._hold.now()):
-                fail(waiting, self._lost_error)
-            self._unacknowledged.clear()
-        while self._outgoing is not None and len(self._outgoing):
-            self.dropped += 1
-            held = self._outgoing.pop()
-            if held.waiting is not None:
-                fail(held.waiting, self._closed_error)
+        self._hold.reason = reason
+        self._hold.state = ClientState.CLOSED
+        self._outlet.end()
         self._inbox.end()
         if self._finalizer is not None:
             self._finalizer.detach()
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
         self._enter(ClientState.CLOSED, reason)
-
-    def _closed_error(self) -> ConnectError | ConnectionClosedError:
-        reason = self._reason
-        told = "its connection is closing" if reason is None else f"{reason.code}: {reason.why}"
-        if self._gave_up:
-            error = ConnectError(f"the client of {self._url} has given up: {told}")
-            if reason is not None and isinstance(reason.error, ConnectError):
-                error.attempts = reason.error.attempts
-            return error
-        if self._state is ClientState.CLOSED:
-            return ConnectionClosedError(f"the client of {self._url} is closed: {told}")
-        return ConnectionClosedError(f"the client of {self._url} is {self._state}: {told}")
-
-    def _lost_error(self) -> ConnectionClosedError:
-        reason = self._reason
-        told = "closed" if reason is None else f"{reason.code}: {reason.why}"
-        return ConnectionClosedError(f"the connection to {self._url} ended before the answer: {told}")
 
 
 def connect(address: str, *, framing: Framing | None = None, **options: Unpack[ClientOptions]) -> Client:

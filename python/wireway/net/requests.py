@@ -149,6 +149,10 @@ class Requests:
         elif self._ids.get(waiting.key) is waiting:
             del self._ids[waiting.key]
 
+    def has(self, waiting: Waiting) -> bool:
+        """Whether it was sent on the present connection, and has no answer yet."""
+        return self._ids.get(waiting.key) is waiting if self._correlate is not None else waiting in self._order
+
     async def answer(self, waiting: Waiting, sending: Awaitable[None], deadline: float | None) -> bytes:
         """Await `sending`, then the answer: see `request`."""
         limit = asyncio.timeout(deadline)

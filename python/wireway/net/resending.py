@@ -73,19 +73,23 @@ class Unacknowledged:
     def __len__(self) -> int:
         return len(self._sent)
 
-    def sent(self, message: bytes, waiting: Waiting | None, now: float) -> None:
-        """It was handed to the connection at loop time `now`. The same id again keeps its place."""
+    def sent(self, message: bytes, waiting: Waiting | None, now: float) -> list[Waiting]:
+        """It was handed to the connection at loop time `now`. The same id again keeps its place.
+
+        Returns the requests that are forgotten for it.
+        """
         key = self._resend.message_id(message)
         if key is None:
-            return
+            return []
         former = self._sent.get(key)
         if former is not None:
             self._bytes -= len(former.message)
         self._sent[key] = _Sent(message, waiting, now)
         self._bytes += len(message)
-        self._forget_before(now - self._resend.seconds)
+        forgotten = self._forget_before(now - self._resend.seconds)
         while len(self._sent) > self._resend.messages or self._bytes > self._resend.bytes:
-            self._drop(next(iter(self._sent)))
+            forgotten += self._drop(next(iter(self._sent)))
+        return forgotten
 
     def received(self, message: bytes) -> bool:
         """Look for an acknowledgement in `message`. True: it goes no further."""
@@ -104,7 +108,7 @@ class Unacknowledged:
     def lost(self, now: float) -> list[Waiting]:
         """The connection ended at loop time `now`: the requests among what will be sent again."""
         self._forget_before(now - self._resend.seconds)
-        return [sent.waiting for sent in self._sent.values() if sent.waiting is not None]
+        return self._requests()
 
     def resumed(self, now: float) -> list[tuple[bytes, Waiting | None]]:
         """What is to be sent again, on a connection made at loop time `now`. It stays here until acknowledged."""
@@ -112,18 +116,27 @@ class Unacknowledged:
             sent.at = now
         return [(sent.message, sent.waiting) for sent in self._sent.values()]
 
-    def clear(self) -> None:
-        """Forget all."""
+    def clear(self) -> list[Waiting]:
+        """Forget all. Returns the requests among it."""
+        forgotten = self._requests()
         self._sent.clear()
         self._bytes = 0
+        return forgotten
 
-    def _forget_before(self, then: float) -> None:
+    def _requests(self) -> list[Waiting]:
+        return [sent.waiting for sent in self._sent.values() if sent.waiting is not None]
+
+    def _forget_before(self, then: float) -> list[Waiting]:
+        forgotten: list[Waiting] = []
         for key, sent in list(self._sent.items()):
             if sent.at >= then:
-                return
-            self._drop(key)
+                break
+            forgotten += self._drop(key)
+        return forgotten
 
-    def _drop(self, key: Hashable) -> None:
+    def _drop(self, key: Hashable) -> list[Waiting]:
         sent = self._sent.pop(key, None)
-        if sent is not None:
-            self._bytes -= len(sent.message)
+        if sent is None:
+            return []
+        self._bytes -= len(sent.message)
+        return [] if sent.waiting is None else [sent.waiting]
