@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from support.peers import Ends, frame
+from support.peers import Ends
 from wireway import Connection, LengthPrefix, Server, SocketOptions
 from wireway.testing import FakeClock
 
@@ -25,7 +26,9 @@ class Timed:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the loop turn until something holds. The clock stands."""
-        while not holds():  # noqa: ASYNC110 - there is nothing to wait for
+        give_up = time.monotonic() + 20
+        while not holds():
+            assert time.monotonic() < give_up, f"never came to hold, {self.server.stats}"
             await asyncio.sleep(0)
 
     async def opened(self, count: int = 1) -> list[Connection]:
@@ -56,7 +59,7 @@ async def timed(
     **options: Any,
 ) -> AsyncIterator[Timed]:
     """A running server whose time stands still. It cuts by `LengthPrefix(4)` and echoes, unless told."""
-    server = Server("tcp://127.0.0.1:0", **{"framing": LengthPrefix(4)} | options)
+    server = Server("tcp://127.0.0.1:0", **{"framing": LengthPrefix(4), "drain_timeout": 1} | options)
     if on_connect is not None:
         server.on_connect(on_connect)
     if on_batch is not None:
@@ -66,8 +69,8 @@ async def timed(
     elif on_connect is None:
         server.on_message(lambda conn, message: conn.send_nowait(message) and None)
     ends = Ends(server)
-    with FakeClock() as clock:
-        async with server:
+    async with server:
+        with FakeClock() as clock:
             yield Timed(server, ends, clock)
 
 
@@ -89,11 +92,10 @@ async def fill(conn: Connection, piece: bytes = bytes(4096)) -> int:
 
 def whole(data: bytes, width: int = 4) -> list[bytes]:
     """The messages of a stream that must end with a whole one."""
-    messages = []
-    while data:
-        size = int.from_bytes(data[:width], "big")
-        assert len(data) >= width + size, f"a message of {size} bytes was cut after {len(data) - width}"
-        messages.append(data[width : width + size])
-        assert data[: width + size] == frame(messages[-1], width)
-        data = data[width + size :]
+    messages, place = list[bytes](), 0
+    while place < len(data):
+        end = place + width + int.from_bytes(data[place : place + width], "big")
+        assert end <= len(data), f"a message of {end - place} bytes was cut after {len(data) - place}"
+        messages.append(data[place + width : end])
+        place = end
     return messages

@@ -102,7 +102,12 @@ impl Connection {
             {
                 self.spend_rate(core.get());
                 if self.is_heartbeat(slf, core, message)? {
-                    continue;
+                    if !self.flags.any(Flag::PRESSED) {
+                        continue;
+                    }
+                    // No more answers for who does not read them; it goes on when the pressure falls.
+                    self.pause_reading(core.get());
+                    return Ok(None);
                 }
             }
             return Ok(message);

@@ -93,7 +93,10 @@ impl Connection {
             {
                 return Ok(());
             }
-            self.flags.clear(Flag::PINGED);
+            if self.flags.clear(Flag::PINGED) {
+                // The wheel is set to the end of its patience: the next heartbeat is before that.
+                self.arm(core.get());
+            }
             if self.flags.any(Flag::BLOCKED) {
                 return self.put_by(slf, core, data);
             }
@@ -112,6 +115,7 @@ impl Connection {
     pub fn wants_room(&self) -> bool {
         let server = self.server.get();
         !self.flags.any(Flag::BLOCKED | Flag::REFRAMED | Flag::METERED)
+            && !server.options.bounds_messages
             && matches!(server.framing, Framing::Raw)
             && server.with_handlers(|handlers| !handlers.batch).unwrap_or(false)
     }
@@ -127,7 +131,6 @@ impl Connection {
         let handler = self.server.get().with_handlers(|handlers| handlers.clone_messages(py));
         let Some(Some(handler)) = handler else { return Ok(()) };
         self.note_received(core.get(), message.as_bytes().len());
-        self.flags.clear(Flag::PINGED);
         self.count(1);
         let arguments = [slf.as_ptr(), message.as_ptr()];
         self.work(slf, core, |this| this.handle(slf, core, handler.as_ptr(), &arguments))

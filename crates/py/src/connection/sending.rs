@@ -186,6 +186,7 @@ impl Connection {
                 self.flags.clear(Flag::PRESSED);
                 self.settle(slf.py(), None)?;
                 self.send_waiting(slf, core)?;
+                self.feed(slf, core)?;
                 self.go_on(slf, core)
             }
         }
