@@ -222,13 +222,20 @@ def test_an_on_reconnect_that_fails_loses_the_connection_only(run: Run, caplog: 
 @pytest.mark.parametrize("waits", ["for an answer", "for something else"])
 def test_a_connection_lost_in_on_reconnect_is_made_again(run: Run, waits: str) -> None:
     async def main() -> None:
+        ended: list[type[BaseException]] = []
+
         async def log_in(client: Client) -> None:
             await client.send(b"login")
-            if client.reconnects == 1:
+            if client.reconnects > 1:
+                return
+            try:
                 if waits == "for an answer":
                     await client.request(b"password")
                 else:
                     await asyncio.get_running_loop().create_future()
+            except BaseException as error:
+                ended.append(type(error))
+                raise
 
         async with line(on_reconnect=log_in) as its:
             await its.breaks()
@@ -238,6 +245,7 @@ def test_a_connection_lost_in_on_reconnect_is_made_again(run: Run, waits: str) -
             await its.breaks()
             await its.mends()
             assert [await its.server.gets(), await its.server.gets()] == [b"login", b"waited"]
+            assert ended == [asyncio.CancelledError]
 
     run(main)
 
