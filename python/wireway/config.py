@@ -118,8 +118,8 @@ class Timeouts:
     """
 
     connect: float | None = 10.0
-    """A client's attempt to reach one address, name resolution not counted. Of no use to a server. Without it the
-    kernel decides, after about two minutes (tcp(7), `tcp_syn_retries`)."""
+    """A client's attempt to connect: name resolution and all addresses of the name together. Of no use to a server.
+    Without it the kernel decides, after about two minutes for each address (tcp(7), `tcp_syn_retries`)."""
     first_message: float | None = None
     """From accepting to the first whole message, PROXY header included; code `first-message-timeout`. The guard
     against peers that connect and say nothing, or one byte a second. While `on_connect` runs it does not count, and

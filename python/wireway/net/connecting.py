@@ -119,9 +119,8 @@ class _Race:
                 if targets and pause is None:
                     running.add(self._loop.create_task(self._attempt(targets.popleft())))
                     pause = asyncio.ensure_future(self._sleep(ATTEMPT_DELAY)) if targets else None
-                done, _ = await asyncio.wait(
-                    running if pause is None else {*running, pause}, return_when=asyncio.FIRST_COMPLETED
-                )
+                waits: set[asyncio.Future[Any]] = running if pause is None else {*running, pause}
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 for attempt in done & running:
                     if won is not None:
                         break  # two have connected in one turn: the second stays with the losers
