@@ -58,14 +58,14 @@ def chosen(name: str, patterns: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split(","))
 
 
-def selected(only: str, peers: str) -> list[Workload]:
+def selected(only: str, peers: str, quick: bool) -> list[Workload]:
     """The workloads that are wanted, each with the candidates whose peers are wanted."""
     narrowed = [
         replace(workload, candidates=tuple(name for name in workload.candidates if chosen(name.split("/")[0], peers)))
         for workload in WORKLOADS
         if chosen(workload.name, only)
     ]
-    return [workload for workload in narrowed if workload.candidates]
+    return [workload.for_a_first_look() if quick else workload for workload in narrowed if workload.candidates]
 
 
 def show_list() -> None:
@@ -83,6 +83,8 @@ def run_rounds(run: Run, prepared: Prepared, count_calls: bool) -> None:
     peers, collected = run.peers, run.collected
     for number in range(1, run.rounds + 1):
         for workload in run.workloads:
+            if number > (workload.most_rounds or run.rounds):
+                continue
             for candidate in workload.candidates:
                 name, mode = candidate.split("/")
                 key = (workload.name, candidate)
@@ -130,7 +132,7 @@ def main() -> int:
         print("the benchmarks need two cores: one for the server, one for the load", file=sys.stderr)
         return 1
     peers: dict[str, Peer] = all_peers()
-    workloads = selected(options.only, options.peers)
+    workloads = selected(options.only, options.peers, options.quick)
     if not workloads:
         print(f"no workload matches --only {options.only} with --peers {options.peers}; see --list", file=sys.stderr)
         return 2

@@ -80,7 +80,7 @@ def compile_c(source: str) -> Path:
     if compiler is None:
         raise MissingError("there is no C compiler: apt-get install gcc libc6-dev")
     BUILD.mkdir(exist_ok=True)
-    command = [compiler, "-O3", "-march=native", "-Wall", "-Wextra", "-o", str(program), str(file)]
+    command = [compiler, "-O3", "-march=native", "-Wall", "-Wextra", "-o", str(program), str(file), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MissingError(f"{file.name} does not compile: {_last_line(done.stderr)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,18 +103,24 @@ def _once(workload: Workload, peer: Peer, mode: str, prepared: Prepared, setting
     if workload.kind == "exercise":
         return _exercise(peer.exercise(program, mode, settings.seconds / 4))
     port = free_port()
-    with serving(peer.serve(program, mode, port), port, SERVER_CORE) as server:
+    with serving(peer.serve(program, mode, port, workload.every), port, SERVER_CORE) as server:
         if workload.kind == "idle":
             return _idle(workload, mode, prepared.generator, server)
+        if workload.kind == "heartbeats":
+            # They open over the first interval, and are measured for the two after it.
+            settings = Settings(2 * workload.every, workload.every + 0.3)
+            return _load(server, _generator(workload, mode, prepared, server, settings), _cost)
         return _load(server, _generator(workload, mode, prepared, server, settings))
 
 
 def _generator(workload: Workload, mode: str, prepared: Prepared, server: Running, settings: Settings) -> list[str]:
-    kind = workload.kind if workload.kind == "churn" else ("framed" if is_framed(mode) else "raw")
+    kind = workload.kind if workload.kind != "echo" else ("framed" if is_framed(mode) else "raw")
     command = [str(prepared.generator), kind, "--port", str(server.port), "--server-pid", str(server.pid)]
     command += ["--connections", str(workload.connections), "--depth", str(workload.depth)]
     command += ["--size", str(workload.size), "--core", str(GENERATOR_CORE)]
     command += ["--seconds", str(settings.seconds), "--warmup", str(settings.warmup)]
+    if kind == "heartbeats":
+        command += ["--every", str(workload.every)]
     if kind == "churn" and not is_framed(mode):
         command.append("--unframed")
     return command
@@ -133,11 +140,22 @@ def _run(command: list[str], core: int = GENERATOR_CORE) -> dict[str, Any]:
     return report
 
 
-def _load(server: Running, command: list[str]) -> Sample:
+def _rate(got: dict[str, Any]) -> float:
+    rate: float = got["rate"]
+    return rate
+
+
+def _cost(got: dict[str, Any]) -> float:
+    """The server's processor time: microseconds in each second."""
+    share: float = got["server"]["cpu"]
+    return share * 1e6
+
+
+def _load(server: Running, command: list[str], value: Callable[[dict[str, Any]], float] = _rate) -> Sample:
     got = _run(command)
     used = got["server"]
     return Sample(
-        value=got["rate"],
+        value=value(got),
         what=server.what,
         messages=got["messages"],
         cpu_seconds=used["cpu_seconds"],

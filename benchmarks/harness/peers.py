@@ -30,11 +30,18 @@ class Peer:
     python: tuple[int, int] = (3, 11)
     """The oldest Python that it runs on."""
 
-    def serve(self, program: list[str], mode: str, port: int) -> list[str]:
-        """The command line of an echo server; `program` is its executable, or the interpreter."""
+    def serve(self, program: list[str], mode: str, port: int, every: float = 10.0) -> list[str]:
+        """The command line of a server; `program` is its executable, or the interpreter.
+
+        :param every: seconds between two heartbeats, for the modes that have them.
+        """
         if self.source:
-            return [*program, "--port", str(port), *(["--framed"] if is_framed(mode) else [])]
-        return [*self._python(program, "echo.py"), "--mode", mode, "--port", str(port)]
+            flags = {"broadcast": ["--broadcast"], "heartbeat": ["--every", str(every)], "framed": ["--framed"]}
+            return [*program, "--port", str(port), *flags.get(mode, [])]
+        how = ["--mode", mode, "--port", str(port)]
+        if mode.endswith(("-broadcast", "-heartbeat")):
+            return [*self._python(program, "many.py"), *how, "--every", str(every)]
+        return [*self._python(program, "echo.py"), *how]
 
     def exercise(self, program: list[str], name: str, seconds: float) -> list[str]:
         """The command line of one exercise of the loop itself."""
@@ -54,6 +61,7 @@ def all_peers() -> dict[str, Peer]:
     peers = [
         Peer("c-epoll", "C epoll", source="epoll_echo"),
         Peer("c-io_uring", "C io_uring", source="uring_echo"),
+        Peer("c-epoll-many", "C epoll", source="epoll_many"),
     ]
     with (SOURCES / "python_peers.toml").open("rb") as file:
         for name, table in tomllib.load(file).items():

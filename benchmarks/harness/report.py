@@ -15,6 +15,8 @@ from harness.workloads import Workload
 MODES = {
     "framed": "",
     "raw": "",
+    "broadcast": "",
+    "heartbeat": "",
     "protocol-raw": "Protocol",
     "protocol-framed": "Protocol, framed",
     "streams-raw": "streams",
@@ -23,6 +25,11 @@ MODES = {
     "server-async": "Server, async def",
     "server-batch": "Server, on_batch",
     "server-raw": "Server, raw",
+    "server-limits": "Server, limits on",
+    "protocol-broadcast": "Protocol, a loop over write",
+    "server-broadcast": "Server.broadcast",
+    "protocol-heartbeat": "Protocol, call_later each",
+    "server-heartbeat": "Server, heartbeat",
 }
 
 
@@ -144,6 +151,8 @@ def _targets(run: Run, tables: Tables) -> Iterable[str]:
 
 def _goal(run: Run, workload: Workload, verdict: Verdict) -> str:
     target = verdict.target
+    if target.metric == "p99_us":
+        return f"{target.at} {target.factor:,.0f} µs of spread, p99"
     if not target.of:
         return f"{target.at} {target.factor:g} {workload.unit}"
     what = "user time of " if target.metric == "user_us" else ""
@@ -173,7 +182,7 @@ def _table(run: Run, workload: Workload, table: list[Figure]) -> Iterable[str]:
         yield "Not measured."
         yield ""
         return
-    loaded = workload.kind in ("echo", "churn")
+    loaded = workload.kind not in ("idle", "exercise")
     head = ["", workload.unit, "min … max", "ratio"]
     if loaded:
         head += [

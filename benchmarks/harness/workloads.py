@@ -6,16 +6,26 @@ handler is written (see ``peers/echo.py`` for the modes). Knows nothing of measu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["echo", "churn", "idle", "exercise"]
-Metric = Literal["value", "user_us"]
+Kind = Literal["echo", "churn", "idle", "exercise", "broadcast", "heartbeats"]
+Metric = Literal["value", "user_us", "p99_us"]
 
 OURS = ("wireway-epoll", "wireway-io_uring")
 LOOPS = ("asyncio", "uvloop", "uvloop-0.22.1", "rloop", "blazio")
 LEVEL = 0.97
 """What counts as level: within the noise of a run."""
+
+
+UNITS: dict[Kind, str] = {
+    "echo": "messages/s",
+    "churn": "connections/s",
+    "idle": "B/connection",
+    "exercise": "operations/s",
+    "broadcast": "deliveries/s",
+    "heartbeats": "µs of CPU a second",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +53,24 @@ class Workload:
     connections: int = 64
     depth: int = 1
     size: int = 100
+    every: float = 10.0
+    """Seconds between two heartbeats; they are measured for twice as long."""
+    most_rounds: int | None = None
+    """Rounds that are enough, where one takes long."""
 
     @property
     def unit(self) -> str:
         """What the main figure counts."""
-        return {"echo": "messages/s", "churn": "connections/s", "idle": "B/connection", "exercise": "operations/s"}[
-            self.kind
-        ]
+        return UNITS[self.kind]
 
     @property
     def more_is_better(self) -> bool:
         """Whether a higher main figure is better."""
-        return self.kind != "idle"
+        return self.kind not in ("idle", "heartbeats")
+
+    def for_a_first_look(self) -> Workload:
+        """The same in small, if it takes long."""
+        return replace(self, connections=2000, every=1.0) if self.kind == "heartbeats" else self
 
 
 def _with(mode: str, *peers: str) -> tuple[str, ...]:
@@ -82,6 +98,55 @@ def _framed_server() -> Workload:
             *_reach("server-async", 14, "uvloop/streams-framed"),
         ),
         depth=16,
+    )
+
+
+def _framed_limits() -> Workload:
+    return Workload(
+        "framed-limits",
+        "The same with limits, idle timeout, write stall, heartbeat and statistics on, plain function",
+        "echo",
+        ("c-epoll/framed", *_with("server-plain", *OURS), *_with("server-limits", *OURS)),
+        "c-epoll/framed",
+        tuple(Target(f"{ours}/server-limits", "at least", 0.9, f"{ours}/server-plain") for ours in OURS),
+        depth=16,
+    )
+
+
+def _broadcast(depth: int) -> Workload:
+    rival = "uvloop/protocol-broadcast"
+    spreads = tuple(Target(f"{ours}/server-broadcast", "at most", 100_000, metric="p99_us") for ours in OURS)
+    return Workload(
+        "broadcast" if depth == 1 else f"broadcast-{depth}",
+        f"Broadcasts: 100 B from one connection to 10,000 others, {depth} under way at once",
+        "broadcast",
+        (
+            "c-epoll-many/broadcast",
+            *_with("protocol-broadcast", "asyncio", "uvloop"),
+            *_with("server-broadcast", *OURS),
+        ),
+        rival,
+        _reach("server-broadcast", 8, rival) + (spreads if depth == 1 else ()),
+        connections=10_000,
+        depth=depth,
+    )
+
+
+def _heartbeats() -> Workload:
+    rival = "asyncio/protocol-heartbeat"
+    ours = _with("server-heartbeat", *OURS)
+    return Workload(
+        "heartbeats",
+        "18,000 idle connections, a heartbeat every 10 s: processor time of the server",
+        "heartbeats",
+        ("c-epoll-many/heartbeat", *_with("protocol-heartbeat", "asyncio", "uvloop"), *ours),
+        rival,
+        (
+            *(Target(name, "at most", 0.1, rival) for name in ours),
+            *(Target(name, "at most", 0.1, rival, "user_us") for name in ours),
+        ),
+        connections=18_000,
+        most_rounds=2,
     )
 
 
@@ -152,13 +217,14 @@ def _memory() -> Workload:
             "uvloop/streams-framed",
             *_with("protocol-raw", *LOOPS, *OURS),
             *_with("server-plain", *OURS),
+            *_with("server-heartbeat", *OURS),
             "c-epoll/framed",
             "c-io_uring/framed",
         ),
         "uvloop/protocol-raw",
         tuple(
             Target(f"{ours}/{mode}", "at most", limit)
-            for mode, limit in (("server-plain", 512), ("protocol-raw", 1000))
+            for mode, limit in (("server-plain", 512), ("server-heartbeat", 512), ("protocol-raw", 1000))
             for ours in OURS
         ),
         connections=5000,
@@ -194,6 +260,7 @@ def _backends() -> Workload:
 
 WORKLOADS: tuple[Workload, ...] = (
     _framed_server(),
+    _framed_limits(),
     _framed_loop("protocol-framed", "asyncio.Protocol, one write for each frame"),
     _framed_loop("streams-framed", "StreamReader and StreamWriter"),
     _small("echo-64", 64, 100, 0.97),
@@ -206,6 +273,9 @@ WORKLOADS: tuple[Workload, ...] = (
     _exercise("call_later", "call_later: 10,000 timers set, nine in ten cancelled"),
     _exercise("switches", "Task switches: 100 Tasks that sleep(0)"),
     _exercise("tasks", "create_task and gather, 100 at a time"),
+    _broadcast(1),
+    _broadcast(16),
+    _heartbeats(),
     _memory(),
     _accepts(),
     _backends(),

@@ -1,4 +1,4 @@
-/* What both C peers share: the command line, the listening socket, growing buffers.
+/* What the C peers share: the command line, the listening socket, growing buffers.
  *
  * The peers are the physical reference of the benchmarks: what an echo costs on this machine when
  * nothing but the kernel and plain C stands behind the socket. One thread, no library.
@@ -6,6 +6,7 @@
  *   --port N     listen on 127.0.0.1:N
  *   --framed     4-byte big-endian length before each message: parse each frame, copy it to the
  *                output, one send for all frames of one read. Without it bytes are echoed as read.
+ *   --broadcast, --every S   see epoll_many.c
  *
  * "ready" on standard output says that it listens. SIGTERM ends it.
  */
@@ -30,6 +31,8 @@ enum { HEADER = 4, MAX_FRAME = 16 << 20, BACKLOG = 4096 };
 struct options {
     uint16_t port;
     bool framed;
+    bool broadcast;
+    double every; /* seconds */
 };
 
 _Noreturn static inline void die(const char *what)
@@ -44,10 +47,14 @@ static inline struct options parse_options(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--framed") == 0) {
             options.framed = true;
+        } else if (strcmp(argv[i], "--broadcast") == 0) {
+            options.broadcast = true;
+        } else if (strcmp(argv[i], "--every") == 0 && i + 1 < argc) {
+            options.every = atof(argv[++i]);
         } else if (strcmp(argv[i], "--port") == 0 && i + 1 < argc) {
             options.port = (uint16_t)atoi(argv[++i]);
         } else {
-            fprintf(stderr, "usage: %s --port N [--framed]\n", argv[0]);
+            fprintf(stderr, "usage: %s --port N [--framed | --broadcast | --every S]\n", argv[0]);
             exit(2);
         }
     }

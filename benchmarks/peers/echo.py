@@ -31,6 +31,7 @@ MODES = (
     "server-async",
     "server-batch",
     "server-raw",
+    "server-limits",
 )
 LOOPS = ("asyncio", "uvloop", "rloop", "blazio", "wireway")
 
@@ -130,15 +131,9 @@ def ready(what: str) -> None:
     print(f"ready {what}; Python {platform.python_version()}", flush=True)
 
 
-async def serve(mode: str, port: int) -> None:
-    """Serve with Protocol or streams on the running loop."""
+async def wait_for_the_end(server: asyncio.Server) -> None:
+    """Say that it listens, and serve until the process ends."""
     loop = asyncio.get_running_loop()
-    if mode.startswith("protocol"):
-        protocol = RawEcho if mode == "protocol-raw" else FramedEcho
-        server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
-    else:
-        handler = raw_stream if mode == "streams-raw" else framed_stream
-        server = await asyncio.start_server(handler, "127.0.0.1", port, backlog=4096)
     kind = type(loop)
     ready(f"{kind.__module__}.{kind.__qualname__} {getattr(loop, 'backend', '')}".strip())
     try:
@@ -148,12 +143,40 @@ async def serve(mode: str, port: int) -> None:
         server.close()
 
 
+def raise_descriptor_limit() -> None:
+    """As many descriptors as are allowed."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def serve(mode: str, port: int) -> None:
+    """Serve with Protocol or streams on the running loop."""
+    loop = asyncio.get_running_loop()
+    if mode.startswith("protocol"):
+        protocol = RawEcho if mode == "protocol-raw" else FramedEcho
+        server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
+    else:
+        handler = raw_stream if mode == "streams-raw" else framed_stream
+        server = await asyncio.start_server(handler, "127.0.0.1", port, backlog=4096)
+    await wait_for_the_end(server)
+
+
 def serve_wireway(mode: str, port: int, backend: str) -> None:
     """Serve with `wireway.Server`."""
     import wireway
 
     framing: Any = wireway.Raw() if mode == "server-raw" else wireway.LengthPrefix(4)
-    server = wireway.Server(f"tcp://127.0.0.1:{port}", framing=framing)
+    guarded: dict[str, Any] = {}
+    if mode == "server-limits":
+        # High enough to hold nobody back: what they cost is measured, not what they do.
+        guarded = {
+            "timeouts": wireway.Timeouts(idle=60, write_stall=30, first_message=10),
+            "heartbeat": wireway.Heartbeat(every=30, ping=b"ping", pong=b"pong"),
+            "limits": wireway.Limits(
+                connections=19_000, per_address=19_000, message_rate=1e9, byte_rate=1e12, handlers=100_000
+            ),
+        }
+    server = wireway.Server(f"tcp://127.0.0.1:{port}", framing=framing, **guarded)
 
     def plain(conn: wireway.Connection, message: bytes) -> None:
         conn.send_nowait(message)
@@ -182,8 +205,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--backend", default="auto", help="wireway's back end")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_descriptor_limit()
     try:
         if options.mode.startswith("server"):
             if options.loop != "wireway":

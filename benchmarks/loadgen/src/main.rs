@@ -5,15 +5,18 @@
 //!   echo      framed and raw echo         latency   histogram
 //!   churn     short connections           usage     processor time, from /proc
 //!   idle      connections that wait       pattern   the bytes sent, and expected back
-//!   connect   opening many                sys       system calls, all unsafe
+//!   broadcast one speaks, all hear        connect   opening many
+//!   heartbeats  pings are answered        sys       system calls, all unsafe
 //! ```
 //!
 //! It must not be the limit of what it measures: when its own core was busy and the server's was not,
 //! it says `"generator_bound": true`.
 
+mod broadcast;
 mod churn;
 mod connect;
 mod echo;
+mod heartbeats;
 mod idle;
 mod latency;
 mod options;
@@ -66,5 +69,7 @@ fn run(options: &Options) -> std::io::Result<serde_json::Value> {
         Workload::Echo => echo::run(options),
         Workload::Churn => churn::run(options),
         Workload::Idle => idle::run(options),
+        Workload::Broadcast => broadcast::run(options),
+        Workload::Heartbeats => heartbeats::run(options),
     }
 }

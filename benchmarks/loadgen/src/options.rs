@@ -14,15 +14,20 @@ Workloads
   raw      echo of bytes
   churn    connect, one message, its reply, close; over and over
   idle     open the connections, one message each, print a line, hold until standard input ends
+  broadcast   one connection more sends messages; the server sends each to all the others
+  heartbeats  open the connections, one message each, and answer each ping with pong
 
 Options                           default
   --host ADDRESS                  127.0.0.1
   --port PORT                     (required)
   --connections N                 64       open at once
-  --depth N                       1        messages in flight on each connection (framed, raw)
+  --depth N                       1        messages in flight on each connection (framed, raw);
+                                           broadcasts under way at once
   --size BYTES                    100      payload of a message
   --seconds S                     2        length of the measured window
   --warmup S                      0.3      before it
+  --every S                       10       heartbeats: the server's interval; opening takes as long,
+                                           and must end within the warm-up
   --core N                        (none)   stay on this core
   --server-pid PID                (none)   the server, whose processor time is read as well
   --unframed                      churn and idle send plain bytes instead of frames
@@ -40,6 +45,10 @@ pub enum Workload {
     Churn,
     /// Connections that wait.
     Idle,
+    /// One speaks, all hear.
+    Broadcast,
+    /// Connections that answer pings.
+    Heartbeats,
 }
 
 /// One run.
@@ -63,6 +72,8 @@ pub struct Options {
     pub window: Duration,
     /// What comes before it.
     pub warmup: Duration,
+    /// Between two heartbeats.
+    pub every: Duration,
     /// The core to stay on.
     pub core: Option<usize>,
     /// The server's process.
@@ -88,6 +99,7 @@ pub fn parse(
         size: 100,
         window: Duration::from_secs(2),
         warmup: Duration::from_millis(300),
+        every: Duration::from_secs(10),
         core: None,
         server: None,
         reset: false,
@@ -100,6 +112,8 @@ pub fn parse(
                     "raw" => (Workload::Echo, "raw", false),
                     "churn" => (Workload::Churn, "churn", true),
                     "idle" => (Workload::Idle, "idle", true),
+                    "broadcast" => (Workload::Broadcast, "broadcast", true),
+                    "heartbeats" => (Workload::Heartbeats, "heartbeats", true),
                     other => return Err(format!("unknown workload {other:?}; see --help").into()),
                 };
                 workload = Some(kind);
@@ -112,6 +126,7 @@ pub fn parse(
             Long("size") => options.size = parser.value()?.parse()?,
             Long("seconds") => options.window = parser.value()?.parse_with(seconds)?,
             Long("warmup") => options.warmup = parser.value()?.parse_with(seconds)?,
+            Long("every") => options.every = parser.value()?.parse_with(seconds)?,
             Long("core") => options.core = Some(parser.value()?.parse()?),
             Long("server-pid") => options.server = Some(parser.value()?.parse()?),
             Long("unframed") => unframed = true,
@@ -120,9 +135,12 @@ pub fn parse(
             _ => return Err(argument.unexpected()),
         }
     }
-    options.workload = workload.ok_or("name a workload: framed, raw, churn or idle")?;
+    options.workload = workload.ok_or("name a workload; see --help")?;
     options.address = SocketAddrV4::new(host, port.ok_or("--port is missing")?);
     options.framed &= !unframed;
+    if options.every.is_zero() {
+        return Err("--every must be above 0".into());
+    }
     for (name, value, most) in [
         ("connections", options.connections, 100_000),
         ("depth", options.depth, 1024),
@@ -172,6 +190,7 @@ mod tests {
             ("raw --port 9 --depth 0", "--depth"),
             ("raw --port 9 --seconds nan", "seconds"),
             ("walk --port 9", "walk"),
+            ("heartbeats --port 9 --every 0", "--every"),
         ] {
             assert!(of(line).unwrap_err().to_string().contains(said), "{line}");
         }

@@ -88,10 +88,24 @@ impl Window {
 
     /// `times` messages came back after `nanoseconds`.
     pub fn count(&mut self, nanoseconds: u64, times: u64) {
+        self.arrived(times);
+        if self.phase == Phase::Window {
+            self.latency.add(nanoseconds, times);
+        }
+    }
+
+    /// `times` messages came, of which no time is known.
+    pub fn arrived(&mut self, times: u64) {
         self.all_messages += times;
         if self.phase == Phase::Window {
             self.messages += times;
-            self.latency.add(nanoseconds, times);
+        }
+    }
+
+    /// Something took `nanoseconds`.
+    pub fn time(&mut self, nanoseconds: u64) {
+        if self.phase == Phase::Window {
+            self.latency.add(nanoseconds, 1);
         }
     }
 
