@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Run
 from support.peers import Ends, Peer, connected, frame
-from wireway import Connection, ConnectionClosedError, LengthPrefix, Lines, Server
+from wireway import ConfigError, Connection, ConnectionClosedError, LengthPrefix, Lines, Server
 
 Serve = Callable[[Connection], Awaitable[Any]]
 
@@ -277,5 +277,62 @@ def test_a_new_framing_in_mid_stream_loses_no_byte(run: Run, cut: int) -> None:
             await peer.send(stream[cut:])
             assert [await got.get(), await got.get()] == [b"\n\n", b"x"]
             assert await peer.receive(4) == frame(b"ok", 2)
+
+    run(main)
+
+
+def test_a_conversation_that_returns_is_over(run: Run) -> None:
+    async def main() -> None:
+        async def serve(conn: Connection) -> None:
+            await conn.send(b"hello")
+            if await conn.receive() == b"bye":
+                await conn.send(b"until then")
+
+        server, ends = pulling(serve)
+        async with server, connected(server) as peer:
+            await peer.send(frame(b"bye"))
+            assert await peer.rest() == frame(b"hello") + frame(b"until then")
+            reason = await ends.next()
+            assert (reason.code, reason.why) == ("closed", "on_connect returned")
+
+    run(main)
+
+
+def test_a_peer_that_leaves_while_it_is_waited_for_is_no_failure(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async def serve(conn: Connection) -> None:
+            await conn.receive()
+
+        server, ends = pulling(serve)
+        async with server:
+            async with connected(server) as peer:
+                peer.finish()
+                await peer.gone()
+                assert (await ends.next()).code == "peer-closed"
+            async with connected(server) as peer:
+                await peer.send(b"\0\0\0")
+                peer.finish()
+                await peer.gone()
+                assert (await ends.next()).code == "truncated-frame"
+
+    run(main)
+    assert "handler-error" not in caplog.text
+
+
+def test_what_is_no_framing_is_refused(run: Run) -> None:
+    async def main() -> None:
+        async def serve(conn: Connection) -> None:
+            with pytest.raises(ConfigError, match="framing is 'lines'"):
+                conn.set_framing("lines")  # type: ignore[arg-type]
+            conn.set_framing(Lines())
+            conn.join("all")
+            await conn.receive()
+            assert server.broadcast(b"news", "all") == 1
+
+        server, _ = pulling(serve)
+        async with server, connected(server) as peer:
+            await peer.send(b"go\n")
+            # In the connection's own framing, not in the server's.
+            assert await peer.rest() == b"news\n"
 
     run(main)

@@ -164,6 +164,11 @@ impl Connection {
         self.server.is(server)
     }
 
+    /// Whether it has a framing of its own.
+    pub fn is_reframed(&self) -> bool {
+        self.flags.any(Flag::REFRAMED)
+    }
+
     /// Its name at the driver.
     pub fn token(&self) -> Token {
         self.token

@@ -15,4 +15,5 @@ class SendResult(enum.Enum):
     OVER = "over"
     """It is queued, and more waits than the high watermark: a sender that can should pause (``await conn.drain()``)."""
     DROPPED = "dropped"
-    """It was not queued: the peer does not take what waits, and `Buffers.when_slow` says to drop."""
+    """A message was lost: the peer does not take what waits, and `Buffers.when_slow` says to drop. This one waits; the
+    oldest that waited, or the older one of its key, does not any more."""

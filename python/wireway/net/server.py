@@ -36,7 +36,10 @@ __all__ = ["Server"]
 
 logger = logging.getLogger("wireway.server")
 
-_LEVELS = {"handler-error": logging.ERROR, "frame-too-large": logging.WARNING}
+_LEVELS = {
+    "handler-error": logging.ERROR,
+    **dict.fromkeys(("frame-too-large", "bad-frame", "truncated-frame", "bad-proxy-header"), logging.WARNING),
+}
 """What is logged louder than DEBUG: our own errors, and peers that break the protocol."""
 
 _G = TypeVar("_G")
@@ -187,8 +190,9 @@ class Server:
         """Register ``handler(conn)``, called before the first message is read.
 
         It refuses the peer by returning False, or by raising `wireway.Refused` with a text: the connection is closed
-        with code ``refused``. With neither `on_message` nor `on_batch` it is the whole conversation: it reads with
-        ``await conn.receive()`` or ``async for message in conn``, and the connection is closed when it returns.
+        with code ``refused``. With neither `on_message` nor `on_batch` an ``async def`` is the whole conversation: it
+        reads with ``await conn.receive()`` or ``async for message in conn``, and when it returns the connection is
+        closed.
         """
         return self._take("on_connect", handler)
 

@@ -31,6 +31,8 @@ class ServerStats:
     """Bytes that the kernel took."""
     queued: int = 0
     """Bytes that wait to be sent, on all connections together."""
+    dropped: int = 0
+    """Messages that slow peers lost: dropped, or replaced by newer ones of the same key."""
     paused: int = 0
     """Connections that are not read from now: their handlers are behind, or a limit holds them."""
     handlers: int = 0

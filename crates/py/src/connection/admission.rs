@@ -1,9 +1,11 @@
-//! From the accept to the first message: the gate's count, the PROXY header, the strikes.
+//! From the accept to the first message: the gate's count, the PROXY header, `on_connect`, the strikes.
 
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 use wireway_core::limit::FLAPPING;
 
 use crate::event_loop::LoopCore;
+use crate::interp;
 use crate::server::gate::{Header, read_header};
 
 use super::{Connection, Flag};
@@ -86,5 +88,45 @@ impl Connection {
                 Ok(())
             })
             .ok();
+    }
+
+    /// Calls `on_connect`, which may say no: with False, or by raising `Refused`.
+    pub(super) fn greet(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        connect: &Py<PyAny>,
+    ) -> PyResult<()> {
+        let failed = match interp::call(slf.py(), connect.as_ptr(), &[slf.as_ptr()]) {
+            Ok(value) if value.is_none() => return Ok(()),
+            Ok(value) if value.is(PyBool::new(slf.py(), false)) => {
+                let why = "on_connect refused it".to_owned();
+                return self.begin_close(slf, core, "refused", why, None);
+            }
+            Ok(value) => match self.step(slf, core, &value) {
+                Ok(()) if self.flags.any(Flag::BUSY) => return Ok(()),
+                Ok(()) => return self.conversation_over(slf, core),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        self.handler_failed(slf, core, failed)
+    }
+
+    /// An asynchronous `on_connect` returned: without a handler for messages that was all.
+    pub(super) fn conversation_over(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
+        if !self.flags.any(Flag::PULLED) || self.flags.any(Flag::STOPPING) {
+            return self.go_on(slf, core);
+        }
+        let (code, why) = if self.flags.any(Flag::ENDED) {
+            ("peer-closed", "the peer closed")
+        } else {
+            ("closed", "on_connect returned")
+        };
+        self.begin_close(slf, core, code, why.to_owned(), None)
     }
 }

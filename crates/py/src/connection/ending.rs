@@ -126,6 +126,19 @@ impl Connection {
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
     ) -> PyResult<()> {
+        let queued = self.conn.borrow().queued();
+        if queued > 0 {
+            let seconds = self.server.get().options.deadlines.close_linger;
+            self.extra(|extra| {
+                if let Some(farewell) = extra.farewell.as_mut() {
+                    farewell.why = format!(
+                        "{}; the peer did not take the last {queued} bytes within {seconds} s",
+                        farewell.why
+                    );
+                    farewell.code = "linger-timeout";
+                }
+            });
+        }
         self.over(slf, core)
     }
 

@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::sys;
 
-use crate::errors::os_error;
+use crate::errors::{os_error, ours};
 use crate::interp;
 use crate::memory::Shared;
 use crate::outcome;
@@ -188,6 +188,13 @@ impl Connection {
     fn set_framing(slf: &Bound<'_, Self>, framing: &Bound<'_, PyAny>) -> PyResult<()> {
         let (this, core) = (slf.get(), slf.get().server.get().core(slf.py()));
         core.get().check_thread()?;
+        if !framing.hasattr(intern!(slf.py(), "_native"))? {
+            let text = format!(
+                "framing is {}, it must be one of wireway's framings, made",
+                framing.repr()?
+            );
+            return Err(ours(slf.py(), "ConfigError", &text));
+        }
         let native = framing.call_method0(intern!(slf.py(), "_native"))?;
         let framing = crate::framing::parse(&native)?;
         this.flags.set(Flag::REFRAMED);
@@ -202,7 +209,8 @@ impl Connection {
     }
 
     /// Joins a group; false if it was in it already.
-    fn join(&self, group: &str) -> PyResult<bool> {
+    fn join(&self, py: Python<'_>, group: &str) -> PyResult<bool> {
+        self.server.get().core(py).get().check_thread()?;
         if self.flags.any(Flag::CLOSING) {
             return Ok(false);
         }
@@ -214,7 +222,8 @@ impl Connection {
     }
 
     /// Leaves a group; false if it was not in it.
-    fn leave(&self, group: &str) -> bool {
+    fn leave(&self, py: Python<'_>, group: &str) -> PyResult<bool> {
+        self.server.get().core(py).get().check_thread()?;
         let was = self
             .if_extra(|extra| {
                 let place = extra.groups.iter().position(|name| &**name == group)?;
@@ -225,7 +234,7 @@ impl Connection {
             self.server.get().leave(group, self.token);
             self.trim();
         }
-        was.is_some()
+        Ok(was.is_some())
     }
 
     /// The groups that it is in.
@@ -242,12 +251,14 @@ impl Connection {
     }
 
     #[setter]
-    fn set_user(&self, user: Option<&str>) {
+    fn set_user(&self, py: Python<'_>, user: Option<&str>) -> PyResult<()> {
+        self.server.get().core(py).get().check_thread()?;
         if self.flags.any(Flag::CLOSING) {
-            return;
+            return Ok(());
         }
         let former = self.extra(|extra| std::mem::replace(&mut extra.user, user.map(Into::into)));
         self.server.get().bind_user(former.as_deref(), user, self.token);
+        Ok(())
     }
 
     /// Counts and times: `opened`, `last_received`, `last_sent` on the loop's clock, and what came and went.
@@ -322,7 +333,7 @@ impl Connection {
         if let Some(error) = error {
             return this.handler_failed(slf, core, PyErr::from_value(error));
         }
-        this.go_on(slf, core)
+        this.conversation_over(slf, core)
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList};
 use wireway_core::frame::{FrameError, Framing, Message};
 use wireway_core::op::Completion;
 
@@ -296,28 +296,6 @@ impl Connection {
         self.begin_close(slf, core, error.code(), error.to_string(), raised)
     }
 
-    /// Calls `on_connect`, which may say no: with False, or by raising `Refused`.
-    pub(super) fn greet(
-        &self,
-        slf: &Bound<'_, Self>,
-        core: &Bound<'_, LoopCore>,
-        connect: &Py<PyAny>,
-    ) -> PyResult<()> {
-        let failed = match interp::call(slf.py(), connect.as_ptr(), &[slf.as_ptr()]) {
-            Ok(value) if value.is_none() => return Ok(()),
-            Ok(value) if value.is(PyBool::new(slf.py(), false)) => {
-                let why = "on_connect refused it".to_owned();
-                return self.begin_close(slf, core, "refused", why, None);
-            }
-            Ok(value) => match self.step(slf, core, &value) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        self.handler_failed(slf, core, failed)
-    }
-
     /// Calls a handler and, if it is asynchronous, steps it.
     #[inline]
     pub(super) fn handle(
@@ -389,6 +367,10 @@ impl Connection {
                 let text = "a handler failed after its connection was closed";
                 LoopCore::report(core, text, &error, &[("connection", slf.as_any())])
             };
+        }
+        if self.flags.any(Flag::ENDED) && is_ours(py, &error, "ConnectionClosedError") {
+            // It waited for more, and the peer has said all: that is the end, and no failure.
+            return self.go_on(slf, core);
         }
         if is_ours(py, &error, "Refused") {
             let why = error.value(py).to_string();

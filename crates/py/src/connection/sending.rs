@@ -67,7 +67,7 @@ impl Connection {
 
     /// The framing in force.
     #[inline]
-    pub(super) fn with_framing<R>(&self, body: impl FnOnce(&Framing) -> R) -> R {
+    pub fn with_framing<R>(&self, body: impl FnOnce(&Framing) -> R) -> R {
         let server = self.server.get();
         if self.flags.any(Flag::REFRAMED)
             && let Some(own) = self.if_extra(|extra| extra.framing.clone()).flatten()

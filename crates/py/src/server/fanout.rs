@@ -64,7 +64,12 @@ impl ServerCore {
             }
             let Some(connection) = living(py, core.get(), member) else { continue };
             let (this, slf) = (connection.get(), connection.bind(py));
-            if this.post(slf, core, &shared, manner)?.is_some() {
+            let own = if this.is_reframed() {
+                Some(Shared::new(this.with_framing(|own| framing::encoded(own, message))?))
+            } else {
+                None
+            };
+            if this.post(slf, core, own.as_ref().unwrap_or(&shared), manner)?.is_some() {
                 queued += 1;
             }
         }
