@@ -3,7 +3,7 @@
 //!
 //! A client has one too, for its one connection: `adopt`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
@@ -91,6 +91,8 @@ pub struct ServerCore {
     /// Connections whose next message waits for a handler to be done, first come, first served.
     held: RefCell<VecDeque<Py<Connection>>>,
     drained: RefCell<Option<Py<PyAny>>>,
+    /// The bytes that wait are looked at when this turn is over.
+    spending: Cell<bool>,
 }
 
 // SAFETY: as `LoopCore`.

@@ -16,4 +16,5 @@ class SendResult(enum.Enum):
     """It is queued, and more waits than the high watermark: a sender that can should pause (``await conn.drain()``)."""
     DROPPED = "dropped"
     """A message was lost: the peer does not take what waits, and `Buffers.when_slow` says to drop. This one waits; the
-    oldest that waited, or the older one of its key, does not any more."""
+    oldest that waited, or the older one of its key, does not any more. Or this one was one too many, and the connection
+    has ended (`Buffers.hard`, `Limits.queued_bytes`)."""

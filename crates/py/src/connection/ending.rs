@@ -74,6 +74,7 @@ impl Connection {
         }
         self.keep_farewell(core.get(), code, why, error);
         self.flags.set(Flag::CLOSING);
+        self.queue_outbox(core.get());
         let reactor = &core.get().reactor;
         let outcome = self.moved(core.get(), |conn| {
             conn.pause(&*reactor.driver);

@@ -136,6 +136,7 @@ impl Connection {
             return Ok(());
         }
         this.flags.set(Flag::HALF);
+        this.queue_outbox(core.get());
         let reactor = &core.get().reactor;
         let outcome = this.moved(core.get(), |conn| conn.finish(&*reactor.driver, &reactor.pool));
         this.flushed(slf, core, outcome)

@@ -33,14 +33,6 @@ impl Connection {
         false
     }
 
-    /// Counts a message against their rate.
-    pub(super) fn spend_rate(&self, core: &LoopCore) {
-        if let Some(rate) = &self.server.get().options.message_rate {
-            let now = core.moment.get();
-            self.extra(|extra| extra.rates.get_or_insert_default().messages.take(rate, now, 1));
-        }
-    }
-
     /// Counts received bytes against their rate.
     pub(super) fn meter(&self, core: &LoopCore, bytes: usize) {
         let Some(rate) = &self.server.get().options.byte_rate else { return };
@@ -75,16 +67,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether a message is an answer to our heartbeat, or the peer's heartbeat, which is answered.
+    /// Counts a message against its rate, and says whether it is nobody's: an answer to our heartbeat, or the
+    /// peer's heartbeat, which is answered.
     pub(super) fn is_heartbeat(
         &self,
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
         message: &Bound<'_, PyBytes>,
     ) -> PyResult<bool> {
-        let Some(beat) = &self.server.get().options.heartbeat else {
-            return Ok(false);
-        };
+        let options = &self.server.get().options;
+        if let Some(rate) = &options.message_rate {
+            let now = core.get().moment.get();
+            self.extra(|extra| extra.rates.get_or_insert_default().messages.take(rate, now, 1));
+        }
+        let Some(beat) = &options.heartbeat else { return Ok(false) };
         let content = message.as_bytes();
         if beat.pong.as_deref() == Some(content) {
             return Ok(true);

@@ -99,16 +99,14 @@ impl Connection {
             }
             if let Some(message) = &message
                 && bounded
+                && self.is_heartbeat(slf, core, message)?
             {
-                self.spend_rate(core.get());
-                if self.is_heartbeat(slf, core, message)? {
-                    if !self.flags.any(Flag::PRESSED) {
-                        continue;
-                    }
-                    // No more answers for who does not read them; it goes on when the pressure falls.
-                    self.pause_reading(core.get());
-                    return Ok(None);
+                if !self.flags.any(Flag::PRESSED) {
+                    continue;
                 }
+                // No more answers for who does not read them; it goes on when the pressure falls.
+                self.pause_reading(core.get());
+                return Ok(None);
             }
             return Ok(message);
         }

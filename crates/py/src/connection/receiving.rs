@@ -216,15 +216,12 @@ impl Connection {
                 Err(error) => break self.refuse(slf, core, &error),
             };
             count += 1;
-            if bounded {
-                self.spend_rate(core.get());
-                if self.is_heartbeat(slf, core, &message)? {
-                    // Answers to who does not read them would fill the memory.
-                    if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
-                        break Ok(());
-                    }
-                    continue;
+            if bounded && self.is_heartbeat(slf, core, &message)? {
+                // Answers to who does not read them would fill the memory.
+                if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
+                    break Ok(());
                 }
+                continue;
             }
             let arguments = [slf.as_ptr(), message.as_ptr()];
             if let Err(error) = self.handle(slf, core, handler.as_ptr(), &arguments) {
@@ -256,14 +253,11 @@ impl Connection {
             match self.decode(py, rest) {
                 Ok(Some(message)) => {
                     count += 1;
-                    if bounded {
-                        self.spend_rate(core.get());
-                        if self.is_heartbeat(slf, core, &message)? {
-                            if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
-                                break None;
-                            }
-                            continue;
+                    if bounded && self.is_heartbeat(slf, core, &message)? {
+                        if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
+                            break None;
                         }
+                        continue;
                     }
                     messages.append(message)?;
                 }

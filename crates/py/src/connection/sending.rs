@@ -16,6 +16,7 @@ use crate::framing;
 use crate::interp::{self, Methods, give, unary};
 use crate::memory::Shared;
 use crate::outcome::{self, Outcome};
+use crate::server::ServerCore;
 use crate::server::fanout::Manner;
 use crate::server::options::WhenSlow;
 use crate::step;
@@ -48,7 +49,17 @@ impl Connection {
         self.with_framing(|own| framing::queue(&self.conn, pool, own, data))?;
         let queued = self.conn.borrow().queued();
         self.queued_more(slf, core, queued - before)?;
-        Ok(if self.flags.any(Flag::PRESSED) { Outcome::Over } else { Outcome::Queued })
+        Ok(self.outcome().unwrap_or(Outcome::Dropped))
+    }
+
+    /// What became of a message that was queued just now. `None`: it was one too many, and ended the
+    /// connection.
+    #[inline]
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        if self.flags.any(Flag::PRESSED | Flag::CLOSED) {
+            return if self.flags.any(Flag::CLOSED) { None } else { Some(Outcome::Over) };
+        }
+        Some(Outcome::Queued)
     }
 
     /// Queues a copy of one message.
@@ -93,18 +104,27 @@ impl Connection {
             self.flags.set(Flag::DIRTY);
             core.get().reactor.mark_dirty(self.token);
         }
-        if core.get().reactor.pool.queued() > self.server.get().options.queued_bytes {
-            self.server.get().spend_less(slf, core)?;
+        if self.conn.borrow().over() {
+            self.press(slf, core, bytes)?;
         }
-        if self.conn.borrow().over() { self.press(slf, core) } else { Ok(()) }
+        if core.get().reactor.pool.queued() > self.server.get().options.queued_bytes {
+            ServerCore::spend_less(self.server.bind(slf.py()), core, bytes)?;
+        }
+        Ok(())
     }
 
     #[cold]
-    fn press(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+    fn press(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        bytes: usize,
+    ) -> PyResult<()> {
+        let before = self.conn.borrow().queued() - bytes;
         if !self.flags.any(Flag::PRESSED) {
             self.flush_now(slf, core)?;
         }
-        self.check_hard(slf, core)
+        self.check_hard(slf, core, before)
     }
 
     /// The turn's flush.
@@ -231,7 +251,10 @@ unsafe extern "C" fn send(
         let this = slf.get();
         let body = || {
             let outcome = this.queue(slf, &Bound::from_borrowed_ptr(py, data))?;
-            if matches!(outcome, Outcome::Over) && !this.flags.any(Flag::CLOSED) {
+            if this.flags.any(Flag::CLOSED) {
+                return Err(this.closed_error(py));
+            }
+            if matches!(outcome, Outcome::Over) {
                 return Ok(this.wait(this.server.get().core(py))?.into_ptr());
             }
             Ok(step::done())

@@ -30,7 +30,7 @@ impl Connection {
             return self.post_slow(slf, core, message, manner);
         }
         self.post_now(slf, core, message)?;
-        Ok(Some(if self.flags.any(Flag::PRESSED) { Outcome::Over } else { Outcome::Queued }))
+        Ok(self.outcome())
     }
 
     fn post_now(
@@ -57,7 +57,7 @@ impl Connection {
         let key: Option<Rc<[u8]>> = match manner.when_slow.unwrap_or(options.when_slow) {
             WhenSlow::Pause => {
                 self.post_now(slf, core, message)?;
-                return Ok(Some(Outcome::Over));
+                return Ok(self.outcome());
             }
             WhenSlow::Close => {
                 let queued = self.conn.borrow().queued();
@@ -104,10 +104,26 @@ impl Connection {
         Ok(())
     }
 
+    /// Nothing is dropped any more: what waited in the outbox is sent like the rest.
+    pub(super) fn queue_outbox(&self, core: &LoopCore) {
+        let Some(mut outbox) = self.if_extra(|extra| extra.outbox.take()).flatten() else { return };
+        while let Some(message) = outbox.pop() {
+            let account = &self.account;
+            account.written.set(account.written.get() + message.len() as u64);
+            account.messages_out.set(account.messages_out.get() + 1);
+            self.server.get().count_queued();
+            self.conn.borrow_mut().keep(&core.reactor.pool, Box::new(message));
+        }
+    }
+
     /// The connections of the loop hold more than they may together: this one, the greediest, ends.
-    pub fn end_greedy(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+    pub fn end_greedy(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        budget: usize,
+    ) -> PyResult<()> {
         let (queued, all) = (self.conn.borrow().queued(), core.get().reactor.pool.queued());
-        let budget = self.server.get().options.queued_bytes;
         let why = format!(
             "{all} bytes wait to be sent in all connections, allowed are {budget}; {queued} of them here, the most"
         );
@@ -119,17 +135,26 @@ impl Connection {
         self.conn.borrow().queued()
     }
 
-    /// Ends a connection that has more waiting than the hard mark.
+    /// Whether more waits than the high mark though it was flushed.
+    pub fn is_pressed(&self) -> bool {
+        self.flags.any(Flag::PRESSED) && self.conn.borrow().over()
+    }
+
+    /// Ends a connection that has more waiting than the hard mark. `before` was waiting before the last message.
     pub(super) fn check_hard(
         &self,
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
+        before: usize,
     ) -> PyResult<()> {
         let (queued, hard) = (self.conn.borrow().queued(), self.server.get().options.hard);
         if queued <= hard || self.flags.any(Flag::CLOSED) {
             return Ok(());
         }
-        if self.server.get().would_close("hard") {
+        let server = self.server.get();
+        // On trial it would have ended when it crossed the mark, once.
+        if (before > hard && server.options.dry_run.contains("hard")) || server.would_close("hard")
+        {
             return Ok(());
         }
         let why = format!("{queued} bytes wait to be sent, the hard mark is {hard} bytes");

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use wireway_core::op::Token;
 
@@ -118,32 +119,54 @@ impl ServerCore {
 }
 
 impl ServerCore {
-    /// More waits to be sent in all connections of the loop than may: the greediest one ends.
+    /// More waits to be sent in all connections of the loop than may, `bytes` of it since just now: the
+    /// greediest one ends. What the present turn sends may leave with it, and is judged after it.
     #[cold]
     pub fn spend_less(
-        &self,
-        slf: &Bound<'_, Connection>,
+        slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
+        bytes: usize,
     ) -> PyResult<()> {
-        if self.would_close("queued_bytes") {
-            return Ok(());
+        let this = slf.get();
+        let budget = this.options.queued_bytes;
+        if this.options.dry_run.contains("queued_bytes") {
+            // Counted when it is crossed, once.
+            if core.get().reactor.pool.queued() - bytes > budget {
+                return Ok(());
+            }
+        } else if let Some(greediest) = greediest(slf.py(), core.get())
+            && greediest.get().is_pressed()
+        {
+            return greediest.get().end_greedy(greediest.bind(slf.py()), core, budget);
         }
-        let greediest = core
-            .get()
-            .endpoints
-            .borrow()
-            .iter()
-            .filter_map(|endpoint| match endpoint {
-                Endpoint::Connection(connection) => Some(connection),
-                _ => None,
-            })
-            .max_by_key(|connection| connection.get().waiting())
-            .map(|connection| connection.clone_ref(slf.py()));
-        match greediest {
-            Some(connection) => connection.get().end_greedy(connection.bind(slf.py()), core),
-            None => Ok(()),
+        if !this.spending.replace(true) {
+            let judge = slf.getattr(intern!(slf.py(), "_spend_less"))?;
+            core.call_method1(intern!(slf.py(), "call_soon"), (judge,))?;
         }
+        Ok(())
     }
+
+    /// The turn that went over the budget has ended: who still holds too much, ends.
+    pub(super) fn judge_spending(&self, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        self.spending.set(false);
+        let budget = self.options.queued_bytes;
+        while core.get().reactor.pool.queued() > budget && !self.would_close("queued_bytes") {
+            let Some(greediest) = greediest(core.py(), core.get()) else { break };
+            greediest.get().end_greedy(greediest.bind(core.py()), core, budget)?;
+        }
+        Ok(())
+    }
+}
+
+/// The connection that has the most waiting, if any has something.
+fn greediest(py: Python<'_>, core: &LoopCore) -> Option<Py<Connection>> {
+    let endpoints = core.endpoints.borrow();
+    let connections = endpoints.iter().filter_map(|endpoint| match endpoint {
+        Endpoint::Connection(connection) => Some(connection),
+        _ => None,
+    });
+    let greediest = connections.max_by_key(|connection| connection.get().waiting())?;
+    (greediest.get().waiting() > 0).then(|| greediest.clone_ref(py))
 }
 
 fn living(py: Python<'_>, core: &LoopCore, token: Token) -> Option<Py<Connection>> {

@@ -1,6 +1,6 @@
 //! What the Python half calls on a server.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use pyo3::exceptions::PyValueError;
@@ -49,6 +49,7 @@ impl ServerCore {
             records: RefCell::default(),
             held: RefCell::default(),
             drained: RefCell::new(None),
+            spending: Cell::new(false),
         })
     }
 
@@ -168,6 +169,11 @@ impl ServerCore {
     ) -> PyResult<usize> {
         let manner = fanout::Manner::default();
         slf.get().fan_out(slf, message, fanout::To::User(user), &[], &manner)
+    }
+
+    /// The turn in which too much was queued is over.
+    fn _spend_less(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().judge_spending(slf.get().core(slf.py()))
     }
 
     /// The connections of a group.
