@@ -85,7 +85,8 @@ def test_a_broken_stream_is_an_error_for_async_for(run: Run) -> None:
                 await peer.send(frame(b"x"))
                 peer.reset()
                 assert (await ends.next()).code == "peer-reset"
-        assert len(raised) == 2
+            while len(raised) < 2:  # noqa: ASYNC110 - the handler hears of it in a turn of its own
+                await asyncio.sleep(0)
 
     run(main)
 
