@@ -13,12 +13,19 @@ from typing import Any
 
 BEGIN, END = "<!-- bench:start -->", "<!-- bench:end -->"
 PEERS = {"C epoll": "c-epoll", "asyncio": "asyncio", "uvloop 0.23": "uvloop", "blazio 0.1": "blazio"}
-OURS = {"framed-server": ("server-plain", "server-async"), "memory": ("server-plain", "protocol-raw")}
+OURS = {
+    "framed-server": ("server-plain", "server-async"),
+    "memory": ("server-plain", "protocol-raw"),
+    "framed-limits": ("server-limits",),
+}
 """The modes of ours to show, where it is not simply the one that the peers have."""
 NAMES = {
     "server-plain": "`Server`, plain function",
     "server-async": "`Server`, `async def`",
     "server-raw": "`Server`, raw",
+    "server-limits": "`Server`, plain function",
+    "server-broadcast": "`Server.broadcast`",
+    "server-heartbeat": "`Server`, heartbeat",
     "protocol-raw": "`asyncio.Protocol`",
     "protocol-framed": "`asyncio.Protocol`",
     "streams-framed": "streams",
@@ -53,7 +60,15 @@ def table(report: dict[str, Any]) -> list[str]:
 
 def _names(peer: str, mode: str) -> list[str]:
     """What the peer is called in a report: the same mode, or the nearest it has."""
-    nearest = {"server-plain": ("framed", "streams-framed"), "server-async": ("framed", "streams-framed")}
+    nearest = {
+        "server-plain": ("framed", "streams-framed"),
+        "server-async": ("framed", "streams-framed"),
+        "server-limits": ("framed",),
+        "server-broadcast": ("broadcast", "protocol-broadcast"),
+        "server-heartbeat": ("heartbeat", "protocol-heartbeat"),
+    }
+    if mode in ("server-broadcast", "server-heartbeat"):
+        peer = peer.replace("c-epoll", "c-epoll-many")
     return [f"{peer}/{name}" for name in (mode, *nearest.get(mode, ()), "framed" if "framed" in mode else "raw")]
 
 
@@ -80,7 +95,7 @@ def main() -> None:
     how = (
         f"{report['rounds']} rounds on {facts['processor']}, kernel {facts['kernel']}, Python {facts['python']}, "
         f"load {facts['load at the start']} at the start; a ratio is the median of the rounds' "
-        "ratios, more is better except for memory. "
+        "ratios, more is better except for memory and the processor time of heartbeats. "
         "All peers and figures: [the report](benchmarks/report/report.md)."
     )
     readme.write_text("\n".join([before + BEGIN, "", *table(report), "", how, "", END]) + after)

@@ -33,6 +33,14 @@ MODES = {
 }
 
 
+EACH = {"churn": "connection", "broadcast": "delivery", "heartbeats": "ping with its pong"}
+"""What processor time is counted for, where it is no message."""
+TIMES = {
+    "broadcast": "p50 to p99.9: the spread of one broadcast, from its first receipt to its last.",
+    "heartbeats": "p50 to p99.9: between two pings of a connection.",
+}
+
+
 @dataclass(slots=True)
 class Run:
     """One run of the benchmarks, all told."""
@@ -183,6 +191,8 @@ def _table(run: Run, workload: Workload, table: list[Figure]) -> Iterable[str]:
         yield ""
         return
     loaded = workload.kind not in ("idle", "exercise")
+    # The kernel's part of a heartbeat is much the same for all: the ratio of each part tells who saves where.
+    apart = next((one for one in table if one.candidate == workload.reference and workload.kind == "heartbeats"), None)
     head = ["", workload.unit, "min … max", "ratio"]
     if loaded:
         head += [
@@ -195,6 +205,7 @@ def _table(run: Run, workload: Workload, table: list[Figure]) -> Iterable[str]:
             "p99 µs",
             "p99.9 µs",
             "server busy",
+            *(("user ratio", "system ratio") if apart else ()),
             "",
         ]
     yield "| " + " | ".join(head) + " |"
@@ -208,15 +219,21 @@ def _table(run: Run, workload: Workload, table: list[Figure]) -> Iterable[str]:
             cells.append("-" if figure.syscalls is None else f"{figure.syscalls:.2f}")
             cells.append(f"{figure.switches:.3f}")
             cells += [f"{value:,.0f}" for value in (figure.p50_us, figure.p99_us, figure.p999_us)]
-            cells += [f"{figure.server_cpu:.0%}", _remarks(figure)]
+            cells.append(f"{figure.server_cpu:.0%}")
+            if apart is not None:
+                cells.append(_number(figure.user_us / apart.user_us if apart.user_us else None))
+                cells.append(_number(figure.system_us / apart.system_us if apart.system_us else None))
+            cells.append(_remarks(figure))
         yield "| " + " | ".join(cells) + " |"
     yield ""
-    each = "connection" if workload.kind == "churn" else "message"
+    each = EACH.get(workload.kind, "message")
     if loaded:
         yield (
             f"Processor time, system calls and voluntary context switches are the server's, for each {each}; "
             "by CPU: the ratio of what a second of that time achieves."
         )
+    if workload.kind in TIMES:
+        yield TIMES[workload.kind]
     yield f"Ratios are to {run.title(workload.reference)}."
     pythons = {run.title(figure.candidate): _python(figure.what) for figure in table if _python(figure.what)}
     usual = run.facts["python"]

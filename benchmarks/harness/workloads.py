@@ -104,7 +104,7 @@ def _framed_server() -> Workload:
 def _framed_limits() -> Workload:
     return Workload(
         "framed-limits",
-        "The same with limits, idle timeout, write stall, heartbeat and statistics on, plain function",
+        "The framed echo with limits, rates, idle timeout, write stall, heartbeat and statistics on",
         "echo",
         ("c-epoll/framed", *_with("server-plain", *OURS), *_with("server-limits", *OURS)),
         "c-epoll/framed",

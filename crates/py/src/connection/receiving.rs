@@ -205,34 +205,32 @@ impl Connection {
             return self.take_batch(slf, core, &handler, rest);
         }
         let bounded = server.options.bounds_messages;
-        let mut count = 0;
-        let result = loop {
+        loop {
             if bounded && !rest.is_empty() && !self.may_handle(slf, core) {
-                break Ok(());
+                return Ok(());
             }
             let message = match self.decode(py, rest) {
                 Ok(Some(message)) => message,
-                Ok(None) => break Ok(()),
-                Err(error) => break self.refuse(slf, core, &error),
+                Ok(None) => return Ok(()),
+                Err(error) => return self.refuse(slf, core, &error),
             };
-            count += 1;
+            // Before it is handled: what the handler ends, ends after its message.
+            self.count(1);
             if bounded && self.is_heartbeat(slf, core, &message)? {
                 // Answers to who does not read them would fill the memory.
                 if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
-                    break Ok(());
+                    return Ok(());
                 }
                 continue;
             }
             let arguments = [slf.as_ptr(), message.as_ptr()];
             if let Err(error) = self.handle(slf, core, handler.as_ptr(), &arguments) {
-                break Err(error);
+                return Err(error);
             }
             if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
-                break Ok(());
+                return Ok(());
             }
-        };
-        self.count(count);
-        result
+        }
     }
 
     fn take_batch(
