@@ -224,9 +224,7 @@ impl Connection {
                 continue;
             }
             let arguments = [slf.as_ptr(), message.as_ptr()];
-            if let Err(error) = self.handle(slf, core, handler.as_ptr(), &arguments) {
-                return Err(error);
-            }
+            self.handle(slf, core, handler.as_ptr(), &arguments)?;
             if self.flags.any(Flag::BLOCKED & !Flag::WORKING) {
                 return Ok(());
             }
