@@ -28,6 +28,12 @@ class Address:
     port: int = 0
     path: str = ""
 
+    def __str__(self) -> str:
+        """The URL."""
+        if self.scheme == "unix":
+            return f"unix://{self.path}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
 
 def parse(url: str) -> Address:
     """Read ``tcp://host:port`` or ``unix:///path``. In ``tcp://*:port``, or ``tcp://:port``, the host is `ANY`.

@@ -62,8 +62,9 @@ class SocketFile:
 class Listening:
     """The listening sockets of a server, in the order of its addresses. Closing them removes their files."""
 
-    def __init__(self) -> None:
-        self.sockets: list[socket.socket] = []
+    def __init__(self, inherited: Iterable[socket.socket] = ()) -> None:
+        """Own `inherited` sockets too, but not their files."""
+        self.sockets: list[socket.socket] = list(inherited)
         self._files: list[SocketFile] = []
 
     def close(self) -> None:
@@ -73,6 +74,26 @@ class Listening:
         for file in self._files:
             file.remove()
         self.sockets, self._files = [], []
+
+    def share(self, options: SocketOptions, takers: int) -> list[list[socket.socket]]:
+        """The sockets for each of so many processes that accept, all owned here.
+
+        Each has TCP sockets of its own, between which the kernel deals new connections out (SO_REUSEPORT, socket(7)):
+        from one shared socket the process that waited first takes nearly all. They stay open here, so what waits in
+        the queue of a process that died is there for its successor. Unix sockets are shared.
+        """
+        shares: list[list[socket.socket]] = [[] for _ in range(takers)]
+        for sock in tuple(self.sockets):
+            if sock.family == socket.AF_UNIX or takers == 1:
+                for share in shares:
+                    share.append(sock)
+                continue
+            twins = _twins(sock, options, takers)
+            place = self.sockets.index(sock)
+            self.sockets[place : place + 1] = twins
+            for share, twin in zip(shares, twins, strict=True):
+                share.append(twin)
+        return shares
 
     def add(self, sock: socket.socket) -> None:
         """Own one socket more."""
@@ -167,12 +188,20 @@ def _listen_all(address: Address, found: list[_Found], options: SocketOptions) -
 
 
 def _bind(
-    family: int, kind: int, protocol: int, target: tuple[Any, ...], options: SocketOptions, *, v6only: bool
+    family: int,
+    kind: int,
+    protocol: int,
+    target: tuple[Any, ...],
+    options: SocketOptions,
+    *,
+    v6only: bool,
+    reuse_port: bool = False,
 ) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         for level, name, value in _kernel_options(options):
@@ -192,6 +221,25 @@ def _bind(
             raise PermissionError(error.errno, text) from error
         raise
     return sock
+
+
+def _twins(sock: socket.socket, options: SocketOptions, count: int) -> list[socket.socket]:
+    """So many listening sockets in the place of one, which is closed: that it could be had showed that nobody is there.
+
+    A port that is shared from the beginning would be shared with a stranger as well.
+    """
+    where, family = sock.getsockname(), sock.family
+    v6only = family == socket.AF_INET6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    sock.close()
+    found: list[socket.socket] = []
+    try:
+        while len(found) < count:
+            found += [_bind(family, socket.SOCK_STREAM, 0, where, options, v6only=v6only, reuse_port=True)]
+    except BaseException:
+        for each in found:
+            each.close()
+        raise
+    return found
 
 
 def _kernel_options(options: SocketOptions) -> list[tuple[int, int, int]]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import threading
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args, overload
+from typing import Any, Literal, Self, TypeVar, cast, get_args, overload
 
 from wireway._native import Connection, Listener, ServerCore
 from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, WhenSlow, native_options
 from wireway.errors import ConfigError, WirewayError
 from wireway.framing import Framing, Raw
-from wireway.loop import EventLoop, new_event_loop
+from wireway.loop import EventLoop
 from wireway.net.address import Address, parse, url_of
 from wireway.net.callbacks import BatchHandler, Callbacks, CloseHandler, ConnectHandler, MessageHandler
 from wireway.net.closing import ClosedLog, CloseReason
@@ -119,6 +118,7 @@ class Server:
         self._pool: Pool | None = None
         self._tracebacks: dict[int, str] = {}
         self._listening = Listening()
+        self._given: Listening | None = None
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
         self._counted: ServerCore | None = None
@@ -335,11 +335,10 @@ class Server:
             )
         if self._core is not None:
             raise WirewayError("the server runs already")
-        self._callbacks.check()
-        if self._callbacks.offload is None and (self._threads or self._processes):
-            raise ConfigError("threads= and processes= are for on_message, which the server has not")
+        self._check()
         raise_soft_limit()  # before anything is accepted: io_uring keeps the limit that an accept was armed under
-        listening = listen(self._addresses, self._socket)
+        listening = listen(self._addresses, self._socket) if self._given is None else self._given
+        self._given = None
         offload = self._callbacks.offload
         self._pool = None if offload is None else Pool(loop, offload)
         self._loop = loop
@@ -357,6 +356,12 @@ class Server:
                 self._pool.stop()
             raise
         warn_of_what_does_not_fit(budget(loop.backend), self._limits.connections)
+
+    def _check(self) -> None:
+        """Refuse what can not be served."""
+        self._callbacks.check()
+        if self._callbacks.offload is None and (self._threads or self._processes):
+            raise ConfigError("threads= and processes= are for on_message, which the server has not")
 
     def _make_core(self, loop: EventLoop) -> ServerCore:
         callbacks = self._callbacks
@@ -441,24 +446,24 @@ class Server:
         backend: str = "auto",
         debug: bool | None = None,
         on_started: Callable[[Server], None] | None = None,
+        workers: int | Literal["auto"] | None = None,
     ) -> None:
-        """Serve on a new loop until SIGINT or SIGTERM, then drain and return.
+        """Serve on a new loop until SIGINT or SIGTERM, then drain and return. A second signal ends it at once.
+
+        With `workers` this process opens the listening sockets and keeps that many processes, each of which runs the
+        command of this one again and serves in its place here. One that dies is replaced; SIGHUP replaces them one by
+        one, with the program as it is on disk then. Each has connections, groups and counts of its own.
 
         :param backend: see `wireway.EventLoop`.
-        :param on_started: called once the server listens.
+        :param on_started: called once the server listens; with `workers`, in each of them.
+        :param workers: how many; ``"auto"``: one for each core that this process may use.
+        :raises ConfigError: `workers` is wrong, or this is not the main thread.
+        :raises WirewayError: the workers do not start.
         """
-        with asyncio.Runner(debug=debug, loop_factory=partial(new_event_loop, backend)) as runner:
-            runner.run(self._serve_until_signal(on_started))
+        from wireway.serve.running import run_server  # the one import upward: see test_layers.py
 
-    async def _serve_until_signal(self, on_started: Callable[[Server], None] | None) -> None:
-        await self.start()
-        loop = self._running()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self.stop)
-        if on_started is not None:
-            on_started(self)
-        await self.serve()
+        started = _nothing if on_started is None else partial(on_started, self)
+        run_server(_Runnable(self), backend=backend, debug=debug, workers=workers, started=started)
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
@@ -481,6 +486,36 @@ class Server:
             )
         if self._callbacks.on_close is not None:
             self._callbacks.on_close(connection, reason)
+
+
+class _Runnable:
+    """A server, as `wireway.serve` sees it."""
+
+    def __init__(self, server: Server) -> None:
+        self.start, self.serve, self.stop, self.check = server.start, server.serve, server.stop, server._check
+        self.drain_timeout = server._drain_timeout
+        self._server = server
+
+    def run_addresses(self) -> list[str]:
+        """The addresses that it was made with."""
+        return [str(address) for address in self._server._addresses]
+
+    def inherit(self, sockets: list[socket.socket]) -> None:
+        """Serve on these sockets, whose files are somebody else's."""
+        self._server._given = Listening(sockets)
+
+    def listen(self, takers: int) -> list[list[socket.socket]]:
+        """Open the listening sockets for so many processes: those of each."""
+        options, given = self._server._socket, self._server._given
+        if given is not None:
+            self._server._listening = given
+            return [given.sockets] * takers
+        self._server._listening = listening = listen(self._server._addresses, options)
+        return listening.share(options, takers)
+
+    def close_sockets(self) -> None:
+        """Close them, and remove their files."""
+        self._server._listening.close()
 
 
 def _nothing() -> None:

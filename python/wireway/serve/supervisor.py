@@ -1,0 +1,235 @@
+"""`Supervisor`: keeps a number of workers alive on shared listening sockets; rolls them, drains them, tells systemd.
+
+Owns the life of workers. Knows no connection and runs none of the program's handlers: it can not be stalled by them.
+
+```text
+           start              ready                 SIGHUP: the next one is ready
+  (none) ---------> starting --------> serving ----------------------------------> leaving ---> (none)
+     ^                 | died, not ready  | died: told, and started anew                |
+     +--- backoff -----+------------------+                                             | drained
+```
+
+A worker has listening sockets of its own (SO_REUSEPORT), and the supervisor holds every one of them open: what waits in
+the queue of a worker that died, or is being replaced, is accepted by its successor (ADR 0013).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+
+from wireway.errors import WirewayError
+from wireway.serve.notify import notify, reloading, watchdog_interval
+from wireway.serve.spawning import Process
+
+__all__ = ["Supervisor"]
+
+logger = logging.getLogger("wireway.supervisor")
+
+START = 30.0
+"""Seconds within which a worker must serve."""
+BACKOFF, LONGEST_BACKOFF = 0.1, 5.0
+"""Seconds before a dead worker is replaced: doubled with each death, up to the second."""
+LONG_LIFE = 10.0
+"""Seconds of life after which a death is no longer counted with those before."""
+TRIES = 3
+"""At the start of all, so many failures of one worker end the whole."""
+GRACE = 5.0
+"""Seconds beyond the drain's own deadline after which a worker that is to end is killed."""
+
+
+class Supervisor:
+    """Runs a worker on each of `sockets` until SIGINT or SIGTERM.
+
+    Everything belongs to the thread that runs the loop, which is the main thread.
+    """
+
+    def __init__(
+        self, sockets: Sequence[Sequence[socket.socket]], addresses: Sequence[str], drain_timeout: float
+    ) -> None:
+        self._count = workers = len(sockets)
+        self._sockets = sockets
+        self._addresses = addresses
+        self._drain_timeout = drain_timeout
+        self._processes: set[Process] = set()
+        self._generations = dict.fromkeys(range(1, workers + 1), 0)
+        self._deaths = dict.fromkeys(range(1, workers + 1), 0)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._rolling = asyncio.Lock()
+        self._served = False
+        self._failure = ""
+
+    async def run(self) -> None:
+        """Start the workers, keep them, and end them on a signal.
+
+        :raises WirewayError: a worker could not be started when all began.
+        """
+        loop = asyncio.get_running_loop()
+        for end in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(end, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._roll_on_signal)
+        self._spawn(self._pet())
+        for number in self._generations:
+            self._spawn(self._keep(number))
+        try:
+            await self._stopping.wait()
+            notify("STOPPING=1", "STATUS=draining")
+            await self._end_all()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for process in self._processes:
+                process.kill()
+            for process in tuple(self._processes):
+                await process.ended()
+                process.channel.close()
+        if self._failure:
+            raise WirewayError(self._failure)
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- life of one worker ---------------------------------------------------------------------------
+
+    async def _start(self, number: int) -> Process:
+        """Start a worker and wait until it serves, or until it has failed to."""
+        self._generations[number] += 1
+        process = await Process.start(number, self._generations[number], self._sockets[number - 1], self._addresses)
+        self._processes.add(process)
+        self._spawn(self._listen(process))
+        try:
+            async with asyncio.timeout(START):
+                process.is_ready = await asyncio.shield(process.ready)
+        except TimeoutError:
+            process.why = f"it did not serve within {START:g} s"
+            process.kill()
+            await process.ended()
+        except asyncio.CancelledError:
+            process.leaving = True
+            raise
+        if process.is_ready:
+            self._serves(process)
+        return process
+
+    async def _listen(self, process: Process) -> None:
+        async for word in process.channel.words():
+            if word["kind"] == "ready" and not process.ready.done():
+                process.ready.set_result(True)
+            elif word["kind"] == "failed":
+                process.why = word["why"]
+        await process.ended()
+        process.channel.close()
+        self._processes.discard(process)
+
+    async def _keep(self, number: int) -> None:
+        """Have a worker with this number, always."""
+        while not self._stopping.is_set():
+            process = await self._start(number)
+            await process.ended()
+            if process.leaving or self._stopping.is_set():
+                return
+            await self._died(process)
+
+    async def _died(self, process: Process) -> None:
+        number = process.number
+        lived = asyncio.get_running_loop().time() - process.started
+        if process.is_ready and lived >= LONG_LIFE:
+            self._deaths[number] = 0
+        self._deaths[number] += 1
+        how = f"{process.why} ({process.how()})" if process.why else process.how()
+        if not self._served and not process.is_ready and self._deaths[number] >= TRIES:
+            self._failure = f"worker {number} did not start, {TRIES} times in a row: {how}"
+            self._stopping.set()
+            return
+        wait = min(BACKOFF * 2 ** (self._deaths[number] - 1), LONGEST_BACKOFF)
+        logger.error(
+            "worker %d (process %d) died after %.1f s: %s; another is started in %.1f s",
+            *(number, process.pid, lived, how, wait),
+        )
+        notify(f"STATUS=worker {number} died: {how}")
+        await asyncio.sleep(wait)
+
+    # --- all of them ------------------------------------------------------------------------------------
+
+    def _serves(self, process: Process) -> None:
+        """A worker serves. Once each number has one that does, the service is up."""
+        text = "worker %d serves, process %d, generation %d"
+        logger.info(text, process.number, process.pid, process.generation)
+        serving = {each.number for each in self._processes if each.is_ready}
+        if not self._served and serving == set(self._generations):
+            self._served = True
+            notify("READY=1", f"STATUS={self._count} workers serve")
+
+    async def _pet(self) -> None:
+        """Tell the watchdog that this process lives."""
+        interval = watchdog_interval()
+        while interval is not None:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
+
+    def _roll_on_signal(self) -> None:
+        if self._rolling.locked():
+            logger.warning("a roll is under way; this SIGHUP changes nothing")
+            return
+        self._spawn(self._roll())
+
+    async def _roll(self) -> None:
+        """Replace the workers one by one. One that does not come up ends the roll; its predecessor goes on."""
+        async with self._rolling:
+            reloading()
+            for old in sorted((p for p in self._processes if p.is_ready), key=lambda process: process.number):
+                if not old.alive or self._stopping.is_set():
+                    continue
+                new = await self._start(old.number)
+                if not new.is_ready:
+                    how = f"{new.why} ({new.how()})" if new.why else new.how()
+                    logger.error(
+                        "the roll ends at worker %d, whose successor did not start: %s; process %d goes on",
+                        *(old.number, how, old.pid),
+                    )
+                    break
+                old.leaving = True
+                self._spawn(self._adopt(new))
+                await self._end(old)
+            else:
+                logger.info("every worker was replaced")
+            notify("READY=1", f"STATUS={self._count} workers serve")
+
+    async def _adopt(self, process: Process) -> None:
+        """Keep a worker that took the place of another."""
+        await process.ended()
+        if not process.leaving and not self._stopping.is_set():
+            await self._died(process)
+            await self._keep(process.number)
+
+    async def _end(self, process: Process) -> None:
+        """Drain one; kill it if it does not end."""
+        process.leaving = True
+        process.channel.send("drain")
+        try:
+            async with asyncio.timeout(self._drain_timeout + GRACE):
+                await process.ended()
+        except TimeoutError:
+            logger.warning("worker %d (process %d) does not end and is killed", process.number, process.pid)
+            process.kill()
+            await process.ended()
+
+    async def _end_all(self) -> None:
+        await asyncio.gather(*(self._end(process) for process in tuple(self._processes)))
+
+    def _signalled(self) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            return
+        for process in self._processes:
+            process.channel.send("abort")
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_running_loop().call_later(1.0, process.kill)
