@@ -493,7 +493,7 @@ class _Runnable:
 
     def __init__(self, server: Server) -> None:
         self.start, self.serve, self.stop, self.check = server.start, server.serve, server.stop, server._check
-        self.drain_timeout = server._drain_timeout
+        self.drain_timeout = float(server._drain_timeout)
         self._server = server
 
     def run_addresses(self) -> list[str]:

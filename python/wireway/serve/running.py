@@ -34,14 +34,9 @@ class Runnable(Served, Protocol):
     drain_timeout: float
     """Seconds that it gives its connections to finish."""
 
-    def check(self) -> None:
-        """Refuse what can not be served."""
-
-    def listen(self, takers: int) -> list[list[socket.socket]]:
-        """Open the listening sockets for so many processes: those of each."""
-
-    def close_sockets(self) -> None:
-        """Close them, and remove their files."""
+    def check(self) -> None: ...  # Refuse what can not be served.
+    def listen(self, takers: int) -> list[list[socket.socket]]: ...  # Open the sockets for so many: those of each.
+    def close_sockets(self) -> None: ...  # Close them, and remove their files.
 
 
 def run_server(

@@ -23,20 +23,11 @@ __all__ = ["Served", "run_worker"]
 class Served(Protocol):
     """What is asked of a server here."""
 
-    def run_addresses(self) -> list[str]:
-        """The addresses that it was made with."""
-
-    def inherit(self, sockets: list[socket.socket]) -> None:
-        """Serve on these sockets instead of its own."""
-
-    async def start(self) -> None:
-        """Begin."""
-
-    async def serve(self) -> None:
-        """Go on until stopped, then drain."""
-
-    def stop(self) -> None:
-        """Stop serving."""
+    def run_addresses(self) -> list[str]: ...  # The addresses that it was made with.
+    def inherit(self, sockets: list[socket.socket]) -> None: ...  # Serve on these sockets instead of its own.
+    async def start(self) -> None: ...  # Begin.
+    async def serve(self) -> None: ...  # Go on until stopped, then drain.
+    def stop(self) -> None: ...  # Stop serving.
 
 
 def run_worker(
