@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 
 import pytest
 
@@ -162,5 +163,39 @@ def test_cancelling_close_aborts_at_once(run: Run) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await closing
             assert [end.code for end in ends.all()] == ["aborted"]
+
+    run(main)
+
+
+def test_who_was_accepted_in_the_last_moment_is_served(run: Run) -> None:
+    """The kernel may have let somebody in of whom we have not heard: closing must not reset it."""
+
+    async def main() -> None:
+        server, ends = make()
+        greeted: list[int] = []
+
+        @server.on_connect
+        def greet(conn: Connection) -> None:
+            greeted.append(conn.id)
+            conn.send_nowait(b"hello")
+
+        server.on_message(ignore)
+        await server.start()
+        await asyncio.sleep(0)  # it accepts by now
+        host, _, port = server.addresses[0].removeprefix("tcp://").rpartition(":")
+        peers = [socket.create_connection((host, int(port))) for _ in range(20)]  # blocking: the loop stands still
+        late = server._stop_listening()
+        await server.close()
+        assert len(greeted) == late
+        told = 0
+        for peer in peers:
+            with peer:
+                peer.settimeout(10)
+                try:
+                    told += peer.recv(9, socket.MSG_WAITALL) == frame(b"hello")
+                except ConnectionResetError:
+                    pass  # it waited in the backlog of a socket that nobody else holds open
+        assert told == late
+        assert server.stats.accepted == late
 
     run(main)

@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::buffer::{MAX_SLICES, SendQueue};
-use crate::op::{Completion, Op, Role, Token};
+use crate::op::{Cancel, Completion, Op, Role, Token};
 use crate::sys;
 
 pub mod epoll;
@@ -110,6 +110,17 @@ pub trait Driver {
     /// `ENOENT` for a token that is not attached. To a `Watch`: `EBADF`, or `EPERM` for files and directories,
     /// which no back end watches. The immediate failure of a `Connect` comes as a completion.
     fn submit(&self, token: Token, op: Op) -> io::Result<()>;
+
+    /// Ends an `Accept` at once, and hands over the connections that the kernel had accepted already: nobody else would
+    /// close them properly. Those that still wait in the backlog stay there, for whoever else accepts.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for a token that is not attached.
+    fn stop_accepting(&self, token: Token) -> io::Result<Vec<OwnedFd>> {
+        self.submit(token, Op::Cancel(Cancel::Accept))?;
+        Ok(Vec::new())
+    }
 
     /// Sends from the front of `queue`, which must not be empty. One send may be pending for each
     /// token: with one pending the caller waits for its completion before it sends again.

@@ -102,6 +102,7 @@ contract! {
     }
     accepting {
         accepts_all_that_wait
+        stopped
         accepted_sockets_are_ours_alone
         cancelled_in_flight
         cancelled_inside_a_completion

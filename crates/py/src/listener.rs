@@ -107,13 +107,15 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Stops accepting. The socket stays open; its owner closes it.
+    /// Stops accepting. The socket stays open; its owner closes it. Returns how many connections of a framed
+    /// server the kernel had accepted already: the server has them in the next turn.
     #[pyo3(name = "close")]
-    fn py_close(&self, py: Python<'_>) -> PyResult<()> {
+    fn py_close(&self, py: Python<'_>) -> PyResult<usize> {
         let core = self.core.get();
         core.check_thread()?;
+        let late = self.late(py, core)?;
         self.close(py, core);
-        Ok(())
+        Ok(late)
     }
 
     /// Tries again after the descriptor limit was met.
@@ -148,6 +150,23 @@ impl Listener {
 }
 
 impl Listener {
+    /// Hands over what was accepted and not told yet. In a turn of its own: a Task that runs may not step a handler.
+    fn late(&self, py: Python<'_>, core: &LoopCore) -> PyResult<usize> {
+        let server = match self.taker.borrow().as_ref() {
+            Some(Taker::Server(server)) => server.clone_ref(py),
+            _ => return Ok(0),
+        };
+        let Some(token) = self.token.get() else { return Ok(0) };
+        // ENOENT can not be: the token is attached until `close`.
+        let late = core.reactor.driver.stop_accepting(token).unwrap_or_default();
+        let count = late.len();
+        for fd in late {
+            let adopt = server.bind(py).getattr(intern!(py, "_accepted"))?;
+            self.core.bind(py).call_method1(intern!(py, "call_soon"), (adopt, fd.into_raw_fd()))?;
+        }
+        Ok(count)
+    }
+
     /// Stops accepting.
     pub fn close(&self, _py: Python<'_>, core: &LoopCore) {
         if let Some(token) = self.token.take() {

@@ -403,8 +403,10 @@ class Server:
             return
         deadline = loop.time() + self._drain_timeout
         self.stop()
-        self._stop_listening()
+        late = self._stop_listening()
         try:
+            if late:
+                await asyncio.sleep(0)  # accepted already: they are let in, and drained with the others
             if self._drained is None:
                 self._drained = loop.create_future()
                 for connection in core.connections():
@@ -465,11 +467,12 @@ class Server:
         started = _nothing if on_started is None else partial(on_started, self)
         run_server(_Runnable(self), backend=backend, debug=debug, workers=workers, started=started)
 
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
+    def _stop_listening(self) -> int:
+        """Returns how many connections are still to come, in the next turn: the kernel had accepted them."""
+        late = sum(listener.close() for listener in self._listeners)
         self._listeners = []
         self._listening.close()
+        return late
 
     def _closed(self, connection: Connection, evidence: Evidence) -> None:
         reason = CloseReason.of(connection, evidence)

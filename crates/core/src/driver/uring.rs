@@ -47,7 +47,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,7 @@ mod completions;
 mod requests;
 mod ring;
 mod slot;
+mod stopping;
 
 /// A send of this many bytes is tried at once: see "Bulk".
 const BULK_SEND: usize = 16 * 1024;
@@ -219,6 +220,10 @@ impl Driver for Uring {
             inner.list(token);
         }
         Ok(())
+    }
+
+    fn stop_accepting(&self, token: Token) -> io::Result<Vec<OwnedFd>> {
+        self.inner().ok_or_else(closed)?.stop_accepting(token)
     }
 
     fn send(&self, token: Token, queue: &mut SendQueue) -> Sent {

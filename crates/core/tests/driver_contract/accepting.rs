@@ -55,6 +55,30 @@ pub fn cancelled_in_flight(case: &Case) {
     rig.until("the next", |log| log.accepted.len() == 2);
 }
 
+/// Who was let in already is handed over, who waits stays in the backlog, and nobody is turned away.
+pub fn stopped(case: &Case) {
+    let mut rig = case.rig();
+    let (listener, address) = listener();
+    let token = rig.attach(&listener, Role::Listener);
+    rig.submit(token, Op::Accept);
+    rig.turn(Some(Duration::ZERO));
+    let mut peers: Vec<TcpStream> = (0..30).map(|_| peer(address)).collect();
+    let taken = rig.driver.stop_accepting(token).expect("it is attached");
+    let _late = peer(address);
+    rig.quiet();
+    assert!(rig.log.accepted.is_empty(), "a completion after the stop");
+    listener.set_nonblocking(true).expect("non-blocking");
+    let waiting: Vec<TcpStream> =
+        std::iter::from_fn(|| listener.accept().ok().map(|pair| pair.0)).collect();
+    assert_eq!(taken.len() + waiting.len(), peers.len() + 1);
+    for peer in &mut peers {
+        peer.write_all(b"x").expect("nobody was turned away");
+    }
+    rig.submit(token, Op::Accept);
+    let _next = peer(address);
+    rig.until("it begins again", |log| log.accepted.len() == 1);
+}
+
 /// What the kernel had accepted by then is kept for the next `Accept`, or is still in the backlog.
 pub fn cancelled_inside_a_completion(case: &Case) {
     let mut rig = case.rig();

@@ -65,6 +65,15 @@ impl ServerCore {
         Ok(connection)
     }
 
+    /// A descriptor that a listener had accepted when it was closed. Passes the gate as any other.
+    fn _accepted(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<()> {
+        let core = slf.get().core(slf.py());
+        // SAFETY: the listener gives the descriptor away.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        core.get().check()?;
+        Self::accepted(slf, core, fd)
+    }
+
     /// The open connections.
     fn connections(slf: &Bound<'_, Self>) -> Vec<Py<Connection>> {
         let py = slf.py();
