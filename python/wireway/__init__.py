@@ -3,7 +3,7 @@
 The map::
 
     run, new_event_loop, EventLoop              an asyncio loop with five back ends       loop.py
-    Server, Connection, ServerStats             framed servers, native to the handler     net/
+    Server, Connection, ServerStats, WorkerInfo framed servers, native to the handler     net/
     connect, Client, Pool, Reconnect, Resend    clients that come back                    net/client.py
     CloseReason, ClosedLog, Verdict, TcpInfo    why a connection ended                    net/closing.py
     Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
@@ -54,6 +54,7 @@ from wireway.net.diagnosis import Verdict
 from wireway.net.offload import ThreadConnection
 from wireway.net.outgoing import OutgoingQueue
 from wireway.net.pool import Pool, request_once
+from wireway.net.reach import WorkerInfo
 from wireway.net.reconnecting import Reconnect
 from wireway.net.requests import Correlate
 from wireway.net.resending import Resend
@@ -116,6 +117,7 @@ __all__ = [
     "Verdict",
     "WirewayError",
     "WorkerDiedError",
+    "WorkerInfo",
     "connect",
     "framing",
     "new_event_loop",

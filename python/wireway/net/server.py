@@ -28,6 +28,7 @@ from wireway.net.descriptors import budget, raise_soft_limit, warn_of_what_does_
 from wireway.net.evidence import Evidence
 from wireway.net.listening import Listening, listen
 from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
+from wireway.net.reach import Local, Reach, WorkerInfo, alone
 from wireway.net.requests import Correlate
 from wireway.net.stats import ServerStats
 
@@ -119,6 +120,7 @@ class Server:
         self._tracebacks: dict[int, str] = {}
         self._listening = Listening()
         self._given: Listening | None = None
+        self._reach: Reach | None = None
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
         self._counted: ServerCore | None = None
@@ -231,6 +233,24 @@ class Server:
         """What it counted since its start. After the end the last counts stay."""
         return ServerStats() if self._counted is None else ServerStats.of(self._counted.stats())
 
+    async def total_stats(self) -> ServerStats:
+        """The counts of all workers together, those that ended among them; without workers: `stats`.
+
+        What was open when a worker was killed is closed as ``worker-lost``. Cancelling leaves nothing behind.
+
+        :raises WirewayError: the supervisor is gone, or did not answer within 5 s.
+        """
+        return self.stats if self._reach is None else await self._reach.total()
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Each worker that lives, by number and generation; without workers: this process, as number 0.
+
+        One that has not answered for a second is ``silent``, with what it counted last.
+
+        :raises WirewayError: the supervisor is gone, or did not answer within 5 s.
+        """
+        return alone(self.stats, self._core is not None) if self._reach is None else await self._reach.workers()
+
     @property
     def closed(self) -> ClosedLog:
         """Why the last 10,000 connections ended, as of now. They stay after the end, until it starts again.
@@ -295,7 +315,8 @@ class Server:
     ) -> int:
         """Send a message to every connection, or to those of a group. Returns how many took it. It never waits.
 
-        Framed once and shared: what it costs a connection is a reference.
+        Framed once and shared: what it costs a connection is a reference. With workers it reaches the connections of
+        the others too, a moment later; the number is this process's.
 
         :param exclude: connections that do not get it.
         :param key: under ``"latest"``, what it is about: it takes the place of a waiting message with the same key.
@@ -303,11 +324,19 @@ class Server:
         """
         if self._core is None:
             return 0
-        return self._core.broadcast(message, group, tuple(exclude), key=key, when_slow=when_slow)
+        count = self._core.broadcast(message, group, tuple(exclude), key=key, when_slow=when_slow)
+        if self._reach is not None:
+            self._reach.publish("all" if group is None else "group", group, message, key, when_slow)
+        return count
 
     def send_to_user(self, user: str, message: bytes) -> int:
-        """Send a message to every connection whose `user` it is. Returns how many took it."""
-        return 0 if self._core is None else self._core.send_to_user(user, message)
+        """Send a message to every connection whose `user` it is, of every worker. Returns how many took it here."""
+        if self._core is None:
+            return 0
+        count = self._core.send_to_user(user, message)
+        if self._reach is not None:
+            self._reach.publish("user", user, message, None, None)
+        return count
 
     def connections_of(self, user: str) -> list[Connection]:
         """The connections of a user."""
@@ -497,6 +526,7 @@ class _Runnable:
     def __init__(self, server: Server) -> None:
         self.start, self.serve, self.stop, self.check = server.start, server.serve, server.stop, server._check
         self.drain_timeout = float(server._drain_timeout)
+        self.local = Local(server)
         self._server = server
 
     def run_addresses(self) -> list[str]:

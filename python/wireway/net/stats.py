@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -42,3 +42,18 @@ class ServerStats:
     def of(cls, counts: Mapping[str, Any]) -> ServerStats:
         """The counts of a `ServerCore`; what it does not count is 0."""
         return cls(**{each.name: counts[each.name] for each in fields(cls) if each.name in counts})
+
+    @classmethod
+    def total(cls, many: Iterable[ServerStats]) -> ServerStats:
+        """The sum: each count, and each code by itself. If ``accepted == open + sum(closed)`` held, it holds."""
+        sums: dict[str, Any] = {}
+        for stats in many:
+            for each in fields(cls):
+                value = getattr(stats, each.name)
+                if isinstance(value, Mapping):
+                    codes = sums.setdefault(each.name, {})
+                    for code, count in value.items():
+                        codes[code] = codes.get(code, 0) + count
+                else:
+                    sums[each.name] = sums.get(each.name, 0) + value
+        return cls(**sums)

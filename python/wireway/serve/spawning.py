@@ -21,6 +21,8 @@ from typing import Self
 
 from wireway.errors import WirewayError
 from wireway.serve.channel import Channel
+from wireway.serve.hub import Hub, Member
+from wireway.serve.page import new_page
 
 __all__ = ["VARIABLE", "Assignment", "Process"]
 
@@ -40,6 +42,10 @@ class Assignment:
     """How many workers had this number before, and 1."""
     channel: int
     """The descriptor of its end of the channel."""
+    link: int
+    """The descriptor of its end of the bus."""
+    page: int
+    """The descriptor of the page on which it keeps its counts."""
     sockets: list[int]
     """The descriptors of the listening sockets."""
     addresses: list[str]
@@ -55,10 +61,13 @@ class Assignment:
 class Process:
     """One worker process, seen by its supervisor."""
 
-    def __init__(self, number: int, generation: int, process: subprocess.Popen[bytes], channel: Channel) -> None:
+    def __init__(
+        self, number: int, generation: int, process: subprocess.Popen[bytes], channel: Channel, member: Member
+    ) -> None:
         self.number = number
         self.generation = generation
         self.channel = channel
+        self.member = member
         self.started = time.monotonic()
         self.is_ready = False
         self.leaving = False
@@ -72,16 +81,19 @@ class Process:
 
     @classmethod
     async def start(
-        cls, number: int, generation: int, sockets: Sequence[socket.socket], addresses: Sequence[str]
+        cls, number: int, generation: int, sockets: Sequence[socket.socket], addresses: Sequence[str], hub: Hub
     ) -> Self:
-        """Start one.
+        """Start one, which `hub` takes in.
 
         :raises WirewayError: the command of this process can not be run again.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
+        link, their_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        page = new_page()
+        with theirs, their_link:
             descriptors = [sock.fileno() for sock in sockets]
-            assignment = Assignment(number, generation, theirs.fileno(), descriptors, list(addresses))
+            mine = (theirs.fileno(), their_link.fileno(), page)
+            assignment = Assignment(number, generation, *mine, descriptors, list(addresses))
             environment = {**os.environ, VARIABLE: json.dumps(asdict(assignment))}
             for name in (
                 "LISTEN_PID",
@@ -97,14 +109,17 @@ class Process:
                 process = subprocess.Popen(  # noqa: ASYNC220  it returns once the program runs
                     command,
                     env=environment,
-                    pass_fds=(theirs.fileno(), *descriptors),
+                    pass_fds=(*mine, *descriptors),
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for the supervisor, which tells them
                 )
             except OSError as error:
                 ours.close()
+                link.close()
+                os.close(page)
                 raise WirewayError(f"a worker can not be started as {command}: {error.strerror}") from error
-        return cls(number, generation, process, await Channel.open(ours))
+        member = hub.attach(link, page, number=number, pid=process.pid, generation=generation)
+        return cls(number, generation, process, await Channel.open(ours), member)
 
     @property
     def pid(self) -> int:

@@ -23,6 +23,7 @@ import socket
 from collections.abc import Sequence
 
 from wireway.errors import WirewayError
+from wireway.serve.hub import Hub
 from wireway.serve.notify import notify, reloading, watchdog_interval
 from wireway.serve.spawning import Process
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._addresses = addresses
         self._drain_timeout = drain_timeout
         self._processes: set[Process] = set()
+        self._hub = Hub()
         self._generations = dict.fromkeys(range(1, workers + 1), 0)
         self._deaths = dict.fromkeys(range(1, workers + 1), 0)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,6 +91,7 @@ class Supervisor:
             for process in tuple(self._processes):
                 await process.ended()
                 process.channel.close()
+            self._hub.close()
         if self._failure:
             raise WirewayError(self._failure)
 
@@ -102,7 +105,9 @@ class Supervisor:
     async def _start(self, number: int) -> Process:
         """Start a worker and wait until it serves, or until it has failed to."""
         self._generations[number] += 1
-        process = await Process.start(number, self._generations[number], self._sockets[number - 1], self._addresses)
+        process = await Process.start(
+            number, self._generations[number], self._sockets[number - 1], self._addresses, self._hub
+        )
         self._processes.add(process)
         self._spawn(self._listen(process))
         try:
@@ -127,6 +132,7 @@ class Supervisor:
                 process.why = word["why"]
         await process.ended()
         process.channel.close()
+        self._hub.detach(process.member)
         self._processes.discard(process)
 
     async def _keep(self, number: int) -> None:
@@ -161,6 +167,7 @@ class Supervisor:
 
     def _serves(self, process: Process) -> None:
         """A worker serves. Once each number has one that does, the service is up."""
+        process.member.state = "serving"
         text = "worker %d serves, process %d, generation %d"
         logger.info(text, process.number, process.pid, process.generation)
         serving = {each.number for each in self._processes if each.is_ready}
@@ -213,6 +220,7 @@ class Supervisor:
     async def _end(self, process: Process) -> None:
         """Drain one; kill it if it does not end."""
         process.leaving = True
+        process.member.state = "draining"
         process.channel.send("drain")
         try:
             async with asyncio.timeout(self._drain_timeout + GRACE):

@@ -6,6 +6,7 @@ Knows its supervisor by a channel only. When that ends, the supervisor is gone: 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from wireway.errors import ConfigError
 from wireway.loop import new_event_loop
+from wireway.serve.bus import Bus, Joined
 from wireway.serve.channel import Channel
 from wireway.serve.spawning import Assignment
 
@@ -22,6 +24,9 @@ __all__ = ["Served", "run_worker"]
 
 class Served(Protocol):
     """What is asked of a server here."""
+
+    @property
+    def local(self) -> Joined: ...  # What the bus asks of it.
 
     def run_addresses(self) -> list[str]: ...  # The addresses that it was made with.
     def inherit(self, sockets: list[socket.socket]) -> None: ...  # Serve on these sockets instead of its own.
@@ -35,21 +40,26 @@ def run_worker(
 ) -> None:
     """Serve as one of several until the supervisor says otherwise."""
     channel = socket.socket(fileno=assignment.channel)
+    link = socket.socket(fileno=assignment.link)
     sockets = [socket.socket(fileno=number) for number in assignment.sockets]
     if server.run_addresses() != assignment.addresses:
-        for sock in (channel, *sockets):
+        for sock in (channel, link, *sockets):
             sock.close()
+        os.close(assignment.page)
         raise ConfigError(
             f"the addresses are {server.run_addresses()} now, they were {assignment.addresses}: "
             "workers keep the supervisor's sockets; stop the server and start it again"
         )
     server.inherit(sockets)
     with asyncio.Runner(debug=debug, loop_factory=partial(new_event_loop, backend)) as runner:
-        runner.run(_work(channel, server, started))
+        runner.run(_work(channel, link, assignment.page, server, started))
 
 
-async def _work(sock: socket.socket, server: Served, started: Callable[[], None]) -> None:
+async def _work(
+    sock: socket.socket, link: socket.socket, page: int, server: Served, started: Callable[[], None]
+) -> None:
     channel = await Channel.open(sock)
+    bus = Bus(server.local, link, page)  # before the first connection, which misses nothing
     loop = asyncio.get_running_loop()
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -66,6 +76,7 @@ async def _work(sock: socket.socket, server: Served, started: Callable[[], None]
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
     finally:
+        await bus.close()
         channel.close()
 
 
