@@ -5,6 +5,7 @@ The map::
     run, new_event_loop, EventLoop              an asyncio loop with five back ends       loop.py
     Server, Connection, ServerStats, WorkerInfo framed servers, native to the handler     net/
     connect, Client, Pool, Reconnect, Resend    clients that come back                    net/client.py
+    MemoryReport, ConnectionMemory              bytes by owner                            net/memory.py
     CloseReason, ClosedLog, Verdict, TcpInfo    why a connection ended                    net/closing.py
     Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
     LengthPrefix, Lines, Varint, Tpkt …         how a stream is cut into messages         framing/
@@ -51,6 +52,7 @@ from wireway.net.client import Client, connect
 from wireway.net.client_options import ClientState
 from wireway.net.closing import ClosedLog, CloseReason
 from wireway.net.diagnosis import Verdict
+from wireway.net.memory import ConnectionMemory, MemoryReport
 from wireway.net.offload import ThreadConnection
 from wireway.net.outgoing import OutgoingQueue
 from wireway.net.pool import Pool, request_once
@@ -80,6 +82,7 @@ __all__ = [
     "ConnectTimeoutError",
     "Connection",
     "ConnectionClosedError",
+    "ConnectionMemory",
     "Correlate",
     "CustomFraming",
     "Delimiter",
@@ -94,6 +97,7 @@ __all__ = [
     "Limits",
     "Lines",
     "Mbap",
+    "MemoryReport",
     "OutgoingQueue",
     "PeerInfo",
     "Pool",

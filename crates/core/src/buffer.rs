@@ -51,6 +51,11 @@ impl Pool {
         self.queued.get()
     }
 
+    /// Memory of the blocks that are kept for reuse, bytes.
+    pub fn heap_size(&self) -> usize {
+        self.free.borrow().iter().map(Vec::capacity).sum()
+    }
+
     #[inline]
     pub(crate) fn more_queued(&self, bytes: usize) {
         self.queued.set(self.queued.get() + bytes);
@@ -113,6 +118,17 @@ impl SendQueue {
     #[inline]
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// Its memory, bytes: whole blocks, and payloads by their length, also those that others share.
+    pub fn heap_size(&self) -> usize {
+        let chunk = |chunk: &Chunk| match chunk {
+            Chunk::Empty => 0,
+            Chunk::Block(block) => block.capacity(),
+            Chunk::Kept(payload) => payload.bytes().len() + size_of_val(&**payload),
+        };
+        let rest: usize = self.rest.iter().map(chunk).sum();
+        chunk(&self.head) + rest + self.rest.capacity() * size_of::<Chunk>()
     }
 
     /// Whether nothing waits.

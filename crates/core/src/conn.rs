@@ -131,6 +131,11 @@ impl Conn {
         self.queued
     }
 
+    /// Memory of what waits to be sent, bytes. What the driver holds meanwhile counts by its length.
+    pub fn heap_size(&self) -> usize {
+        self.queue.heap_size() + (self.queued - self.queue.len())
+    }
+
     /// The watermarks, `(low, high)`, bytes.
     pub fn limits(&self) -> (usize, usize) {
         (self.low, self.high)

@@ -144,6 +144,12 @@ pub trait Driver {
         Ok(())
     }
 
+    /// Memory of one attached descriptor, bytes.
+    fn slot_size(&self) -> usize;
+
+    /// Memory that belongs to no descriptor, bytes: buffers to receive into, and free slots.
+    fn shared_size(&self) -> usize;
+
     /// A handle that ends a `wait` from any thread.
     fn waker(&self) -> Waker;
 

@@ -133,6 +133,13 @@ impl<P, K: Eq + Hash + Clone> Outbox<P, K> {
         self.bytes
     }
 
+    /// Its memory, bytes: messages by their length, also where connections share one.
+    pub fn heap_size(&self) -> usize {
+        self.bytes
+            + self.queue.capacity() * size_of::<Waiting<P, K>>()
+            + self.places.capacity() * (size_of::<(K, u64)>() + 1)
+    }
+
     /// Messages lost since the beginning: dropped or replaced.
     pub fn lost(&self) -> u64 {
         self.lost

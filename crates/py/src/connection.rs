@@ -46,6 +46,7 @@ mod pulling;
 mod receiving;
 mod sending;
 mod slow;
+mod weighing;
 
 use extra::{Extra, Farewell};
 use flags::{Flag, Flags};

@@ -44,14 +44,10 @@ class WorkerInfo:
 class Reach(Protocol):
     """What joins a server to the same one in other processes."""
 
-    def publish(self, to: str, name: str | None, message: bytes, key: bytes | None, when_slow: str | None) -> None:
-        """Let the others deliver a message to ``all``, to a ``group`` or to a ``user``. It never waits or raises."""
-
-    async def total(self) -> ServerStats:
-        """The sum of all processes, those that ended among them."""
-
-    async def workers(self) -> list[WorkerInfo]:
-        """Each process that lives, by number and generation."""
+    # Let the others deliver a message to ``all``, to a ``group`` or to a ``user``. It never waits or raises.
+    def publish(self, to: str, name: str | None, message: bytes, key: bytes | None, when_slow: str | None) -> None: ...
+    async def total(self) -> ServerStats: ...  # The sum of all processes, those that ended among them.
+    async def workers(self) -> list[WorkerInfo]: ...  # Each process that lives, by number and generation.
 
 
 class Local:

@@ -27,6 +27,7 @@ from wireway.net.closing import ClosedLog, CloseReason
 from wireway.net.descriptors import budget, raise_soft_limit, warn_of_what_does_not_fit
 from wireway.net.evidence import Evidence
 from wireway.net.listening import Listening, listen
+from wireway.net.memory import MemoryReport
 from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
 from wireway.net.reach import Local, Reach, WorkerInfo, alone
 from wireway.net.requests import Correlate
@@ -292,6 +293,13 @@ class Server:
     def unban(self, address: str) -> bool:
         """Let an IP address in again. False if it was not banned."""
         return False if self._core is None else self._core.unban(address)
+
+    def memory(self, *, largest: int = 10) -> MemoryReport:
+        """What it weighs now, by owner: kernel, native half, Python. One system call a connection.
+
+        :param largest: how many of the heaviest connections are named.
+        """
+        return MemoryReport.of(self._core, largest)
 
     # --- groups -----------------------------------------------------------------------------------------
 

@@ -300,6 +300,21 @@ impl<P: Poller> Driver for Readiness<P> {
         result
     }
 
+    fn slot_size(&self) -> usize {
+        size_of::<slots::Slot>() + size_of::<u32>()
+    }
+
+    fn shared_size(&self) -> usize {
+        let inner = self.inner.borrow();
+        let slot = self.slot_size();
+        let used = inner.slots.iter().filter(|slot| slot.attached).count();
+        let free = (inner.slots.len() - used) * slot;
+        let hot = self.hot.take();
+        let room = hot.as_ref().map_or(0, |hot| hot.len());
+        self.hot.set(hot);
+        free + room
+    }
+
     fn waker(&self) -> Waker {
         Waker::of(self.inner.borrow().event.as_ref())
     }

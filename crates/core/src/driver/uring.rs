@@ -291,6 +291,22 @@ impl Driver for Uring {
         result
     }
 
+    fn slot_size(&self) -> usize {
+        size_of::<slot::Slot>() + size_of::<u32>()
+    }
+
+    fn shared_size(&self) -> usize {
+        let slot = self.slot_size();
+        let shared = self.inner().as_ref().map_or(0, |inner| {
+            let used = inner.slots.iter().filter(|slot| slot.attached).count();
+            (inner.slots.len() - used) * slot + inner.buffers.size()
+        });
+        let hot = self.hot.take();
+        let room = hot.as_ref().map_or(0, |hot| hot.len());
+        self.hot.set(hot);
+        shared + room
+    }
+
     fn waker(&self) -> Waker {
         Waker::of(self.inner().as_ref().map(|inner| &inner.event))
     }

@@ -94,6 +94,14 @@ impl<M: Memory> Decoder<M> {
         self.front().len() + body.map_or(0, |body| body.filled)
     }
 
+    /// Memory of the begun frame, bytes: the room of its whole message once its length is known.
+    pub fn heap_size(&self) -> usize {
+        self.begun.as_ref().map_or(0, |begun| {
+            let body = begun.body.as_ref().map_or(0, |body| body.length);
+            size_of::<Begun<M>>() + begun.front.capacity() + body
+        })
+    }
+
     /// Ends the begun frame and gives back all of its bytes, header included, in their order: before
     /// the stream goes on under another framing they are decoded anew. The decoder is at rest then.
     pub fn switch(&mut self) -> Vec<u8> {

@@ -86,6 +86,37 @@ pub fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     Ok(info)
 }
 
+/// What the kernel's memory of a socket is for, bytes, its own bookkeeping included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketMemory {
+    /// What came and was not read (`SK_MEMINFO_RMEM_ALLOC`).
+    pub received: u32,
+    /// What was sent and not acknowledged or, between Unix sockets, not read: the greater of
+    /// `SK_MEMINFO_WMEM_ALLOC` and `SK_MEMINFO_WMEM_QUEUED`, which count much of the same twice.
+    pub sent: u32,
+    /// Reserved ahead, options and filters, packets that wait for the socket's lock
+    /// (`SK_MEMINFO_FWD_ALLOC`, `_OPTMEM`, `_BACKLOG`).
+    pub other: u32,
+}
+
+/// `getsockopt(SO_MEMINFO)`, Linux 4.12: the figures of sock_diag(7), `INET_DIAG_SKMEMINFO`.
+pub fn socket_memory(fd: RawFd) -> io::Result<SocketMemory> {
+    // linux/sock_diag.h: rmem_alloc, rcvbuf, wmem_alloc, sndbuf, fwd_alloc, wmem_queued, optmem, backlog, drops.
+    let mut values = [0u32; 9];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    let place = (&raw mut values).cast();
+    // SAFETY: `place` has room for the `length` bytes that the kernel may write; any bytes are valid.
+    check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut length)
+    })?;
+    let [received, _, allocated, _, forward, queued, options, backlog, _] = values;
+    Ok(SocketMemory {
+        received,
+        sent: allocated.max(queued),
+        other: forward.saturating_add(options).saturating_add(backlog),
+    })
+}
+
 /// Bytes that arrived and were not read (`SIOCINQ`); 0 if that can not be known.
 pub fn unread(fd: RawFd) -> u32 {
     amount(fd, libc::FIONREAD)

@@ -57,6 +57,12 @@ impl Default for Wheel {
 }
 
 impl Wheel {
+    /// What one owner takes of its memory, bytes.
+    pub const PLACE: usize = size_of::<Node>();
+
+    /// What it takes before there is any owner, bytes.
+    pub const HEADS: usize = HEADS as usize * size_of::<Node>();
+
     /// Sets the deadline of `owner`, seconds on the caller's clock, in the place of an earlier one.
     /// What is past, or not a number, is due at once.
     pub fn set(&mut self, owner: usize, when: f64) {

@@ -316,7 +316,9 @@ impl Connection {
             self.server.get().paused(-1);
         }
         core.descriptor_freed();
-        drop((endpoint, backlog));
+        // Whoever keeps the object of a closed connection keeps no half frame with it.
+        let begun = self.decoder.take();
+        drop((endpoint, backlog, begun));
     }
 
     /// The loop is closed: the descriptor goes, nobody is told.

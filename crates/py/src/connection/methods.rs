@@ -296,6 +296,19 @@ impl Connection {
         module.getattr("TcpInfo")?.call_method1("parse", (slf.get()._tcp_info(slf.py())?,))
     }
 
+    /// Bytes by owner, and the Python objects that only it needs: see `wireway.net.memory`. One system call.
+    fn _weigh(&self, py: Python<'_>) -> PyResult<(super::weighing::Weights, Vec<Py<PyAny>>)> {
+        let core = self.server.get().core(py).get();
+        core.check_thread()?;
+        Ok((self.weights(core), self.companions(py)))
+    }
+
+    /// Its memory by owner, now: `wireway.net.memory.ConnectionMemory`.
+    fn memory<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let module = slf.py().import(intern!(slf.py(), "wireway.net.memory"))?;
+        module.getattr("ConnectionMemory")?.call_method1("of", (slf,))
+    }
+
     /// What holds this connection up just now, in words: `wireway.net.diagnosis.bottleneck`.
     fn explain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let info = self._tcp_info(py).ok();

@@ -33,6 +33,15 @@ impl Groups {
         self.0.get(name).map(|members| members.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// Its memory, bytes: tables by their capacity, names by their length.
+    pub fn heap_size(&self) -> usize {
+        let entry = size_of::<(Box<str>, HashSet<Token>)>() + 1;
+        let member = size_of::<Token>() + 1;
+        let inside: usize =
+            self.0.iter().map(|(name, members)| name.len() + members.capacity() * member).sum();
+        self.0.capacity() * entry + inside
+    }
+
     /// Each name and how many members it has.
     pub fn counts(&self) -> impl Iterator<Item = (&str, usize)> {
         self.0.iter().map(|(name, members)| (&**name, members.len()))

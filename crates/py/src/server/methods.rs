@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit};
 use wireway_core::limit::Gate;
+use wireway_core::timer::wheel::Wheel;
 
 use crate::connection::Connection;
 use crate::event_loop::{Endpoint, LoopCore};
@@ -136,6 +137,16 @@ impl ServerCore {
             _ => None,
         };
         endpoints.iter().filter_map(unheld).collect()
+    }
+
+    /// Memory that no single connection owns, bytes: `(blocks, driver and wheel, groups and users)`.
+    fn _weigh_shared(&self) -> (usize, usize, usize) {
+        let reactor = &self.core.get().reactor;
+        (
+            reactor.pool.heap_size(),
+            reactor.driver.shared_size() + Wheel::HEADS,
+            self.groups.borrow().heap_size() + self.users.borrow().heap_size(),
+        )
     }
 
     /// Addresses that are banned, and for how many seconds more.

@@ -91,6 +91,12 @@ impl Buffers {
         Ok(buffers)
     }
 
+    /// Their memory, bytes.
+    pub fn size(&self) -> usize {
+        let entries = usize::from(self.count) * size_of::<BufRingEntry>();
+        entries.next_multiple_of(4096) + usize::from(self.count) * self.size as usize
+    }
+
     fn entries(&self) -> NonNull<BufRingEntry> {
         self.map.start().cast()
     }
