@@ -8,6 +8,7 @@ The map::
     MemoryReport, ConnectionMemory              bytes by owner                            net/memory.py
     CloseReason, ClosedLog, Verdict, TcpInfo    why a connection ended                    net/closing.py
     Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
+    Stall                                       a loop that did not turn, and why         observe/
     LengthPrefix, Lines, Varint, Tpkt …         how a stream is cut into messages         framing/
     WirewayError and below                      one tree of errors                        errors.py
     wireway.testing                             what tests of your services need          testing/
@@ -16,7 +17,7 @@ The map::
 
 from wireway import framing
 from wireway._native import Connection
-from wireway.config import Access, Ban, Buffers, Heartbeat, Keepalive, Limits, SocketOptions, Timeouts
+from wireway.config import Access, Ban, Buffers, Heartbeat, Keepalive, Limits, SocketOptions, Stalls, Timeouts
 from wireway.errors import (
     AddressError,
     AddressInUseError,
@@ -65,6 +66,7 @@ from wireway.net.server import Server
 from wireway.net.stats import ServerStats
 from wireway.net.tcp_info import TcpInfo
 from wireway.net.workers import PeerInfo
+from wireway.observe.stalls import Stall
 
 __all__ = [
     "Access",
@@ -112,6 +114,8 @@ __all__ = [
     "Server",
     "ServerStats",
     "SocketOptions",
+    "Stall",
+    "Stalls",
     "TcpInfo",
     "ThreadConnection",
     "Timeouts",

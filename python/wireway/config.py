@@ -29,6 +29,7 @@ __all__ = [
     "Keepalive",
     "Limits",
     "SocketOptions",
+    "Stalls",
     "Timeouts",
     "WhenSlow",
     "native_options",
@@ -422,6 +423,27 @@ class Access:
             _set(self, name, _networks(self, name))
         if self.proxies and self.proxy_protocol == "off":
             raise _refuse(self, "proxies", self.proxies, "they mean nothing with proxy_protocol='off'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stalls:
+    """When a loop that does not turn is a stall, and what is kept of it. It costs a thread, and two stores a turn.
+
+    :raises ConfigError: an option is wrong.
+    """
+
+    after: float = 1.0
+    """Seconds that one turn of the loop may last."""
+    stack: bool = True
+    """Read the Python stack of the loop's thread while it lasts, and log it."""
+    keep: int = 100
+    """Stalls that `Server.stalls` keeps; the oldest goes first."""
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.after) and self.after >= 0.01):
+            raise _refuse(self, "after", self.after, "it must be at least 0.01 seconds; Server(stalls=None) is off")
+        _bools(self, "stack")
+        _numbers(self, 1, "stalls", "keep", off=False)
 
 
 def _networks(group: Access, name: str) -> tuple[str, ...]:

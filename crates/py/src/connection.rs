@@ -190,6 +190,13 @@ impl Connection {
             && self.if_extra(|extra| extra.groups.is_empty()).unwrap_or(true)
     }
 
+    /// Whether its messages are handled now, or that Task is its handler. Any thread that has the GIL.
+    pub fn is_at_work(&self, task: Option<&Bound<'_, PyAny>>) -> bool {
+        let extra = self.extra.try_borrow().ok();
+        let own = extra.as_deref().and_then(Option::as_ref).and_then(|extra| extra.task.as_ref());
+        self.flags.any(Flag::WORKING) || own.zip(task).is_some_and(|(own, task)| own.is(task))
+    }
+
     /// Takes the groups and the user that it belongs to.
     pub fn memberships(&self) -> (Vec<Box<str>>, Option<Box<str>>) {
         self.if_extra(|extra| (std::mem::take(&mut extra.groups), extra.user.take()))

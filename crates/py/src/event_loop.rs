@@ -18,6 +18,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -33,6 +34,7 @@ use crate::handle::Handle;
 use crate::host::Host;
 use crate::interp;
 use crate::listener::Listener;
+use crate::stall::Beat;
 use crate::step::{self, StandIn};
 use crate::transport::StreamTransport;
 use crate::watch::{ReaderAndWriter, Watches};
@@ -67,6 +69,8 @@ pub struct LoopCore {
     clock: Cell<f64>,
     /// When the driver last came back from a wait, seconds: near enough for deadlines of connections.
     pub(crate) moment: Cell<f64>,
+    /// What the stall watch sees of it.
+    pub(crate) beat: Arc<Beat>,
 }
 
 // SAFETY: PyO3 wants classes to be usable from any thread. Every method is called with the GIL held,
@@ -112,6 +116,7 @@ impl LoopCore {
             waker,
             clock: Cell::new(f64::NAN),
             moment: Cell::new(sys::monotonic()),
+            beat: Arc::default(),
         })
     }
 
@@ -219,6 +224,7 @@ impl LoopCore {
             return Err(PyRuntimeError::new_err("This event loop is already running"));
         }
         this.runner.set(this_thread());
+        this.beat.awake(this.now());
         let mut host = Host::new(slf);
         let result = loop {
             if let Err(error) = this.reactor.turn(&mut host) {
@@ -234,6 +240,7 @@ impl LoopCore {
         this.reactor.flush_dirty(&mut host);
         let settled = this.reactor.driver.settle().map_err(|error| os_error(&error));
         this.runner.set(0);
+        this.beat.asleep();
         result.and(settled)
     }
 

@@ -99,15 +99,19 @@ impl Sink for Host<'_, '_> {
         if !self.sleeps {
             return block();
         }
+        let core = self.core.get();
+        core.beat.asleep();
         // SAFETY: the GIL is held, and is taken back before anything of Python is touched: `block`
         // only makes system calls on memory that the driver owns.
         unsafe {
             let state = ffi::PyEval_SaveThread();
             block();
+            core.beat.taking();
             ffi::PyEval_RestoreThread(state);
         }
-        let core = self.core.get();
-        core.moment.set(core.now());
+        let now = core.now();
+        core.moment.set(now);
+        core.beat.awake(now);
     }
 
     fn room(&mut self, token: Token, hint: usize) -> Option<&mut [u8]> {
@@ -137,6 +141,7 @@ impl Sink for Host<'_, '_> {
             Some(Endpoint::Listener(listener)) => Endpoint::Listener(listener.clone_ref(py)),
             _ => return,
         };
+        core.beat.handles(token.raw());
         let start = if core.debug.get() { sys::monotonic() } else { 0.0 };
         let result = match &endpoint {
             Endpoint::Connection(connection) => {
@@ -211,7 +216,9 @@ impl reactor::Host for Host<'_, '_> {
     fn sleeps(&mut self, sleeps: bool) {
         self.sleeps = sleeps;
         let core = self.core.get();
-        core.moment.set(core.now());
+        let now = core.now();
+        core.moment.set(now);
+        core.beat.awake(now);
     }
 
     #[inline]
@@ -246,6 +253,7 @@ impl reactor::Host for Host<'_, '_> {
 
     fn run(&mut self) {
         let core = self.core.get();
+        core.beat.runs();
         let mut left = core.ready.borrow().len();
         while left > 0 && self.error.is_none() {
             left -= 1;

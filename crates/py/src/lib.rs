@@ -7,6 +7,7 @@
 //!   framing      framings from Python, functions that cut, FrameSplitter
 //!   handle       Handle and TimerHandle                                   errors      where every error is mapped
 //!   memory       bytes for what was received and for what is sent       outcome     wireway.SendResult
+//!   stall        a thread that sees when a loop no longer turns
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -27,6 +28,7 @@ mod listener;
 mod memory;
 mod outcome;
 mod server;
+mod stall;
 mod step;
 mod transport;
 mod watch;
@@ -40,6 +42,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transport::register(module)?;
     step::register(module)?;
     connection::register(module)?;
+    stall::register(module)?;
     module.add_class::<framing::FrameSplitter>()?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;

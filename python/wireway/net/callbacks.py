@@ -21,7 +21,7 @@ BatchHandler = Callable[[Connection, list[bytes]], Awaitable[None] | None]
 ConnectHandler = Callable[[Connection], Awaitable[Any] | Any]
 CloseHandler = Callable[[Connection, CloseReason], None]
 
-NAMES = ("on_connect", "on_message", "on_batch", "on_close")
+NAMES = ("on_connect", "on_message", "on_batch", "on_close", "on_stall")
 
 
 class Callbacks:
@@ -32,6 +32,7 @@ class Callbacks:
         self.on_message: MessageHandler | None = None
         self.on_batch: BatchHandler | None = None
         self.on_close: CloseHandler | None = None
+        self.on_stall: Callable[[Any], object] | None = None
         self.offload: Offload | None = None
         """`on_message` blocks: where it runs instead."""
 

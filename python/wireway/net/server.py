@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, overload
 
 from wireway._native import Connection, Listener, ServerCore
-from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Timeouts, WhenSlow, native_options
+from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Stalls, Timeouts, WhenSlow, native_options
 from wireway.errors import ConfigError, WirewayError
 from wireway.framing import Framing, Raw
 from wireway.loop import EventLoop
@@ -32,6 +32,9 @@ from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
 from wireway.net.reach import Local, Reach, WorkerInfo, alone
 from wireway.net.requests import Correlate
 from wireway.net.stats import ServerStats
+
+if TYPE_CHECKING:
+    from wireway.observe.stalls import Stall, Watching
 
 __all__ = ["Server"]
 
@@ -50,6 +53,7 @@ _P = TypeVar("_P", bound=ProcessHandler)
 _B = TypeVar("_B", bound=BatchHandler)
 _C = TypeVar("_C", bound=ConnectHandler)
 _X = TypeVar("_X", bound=CloseHandler)
+_S = TypeVar("_S", bound="Callable[[Stall], object]")
 
 
 _TRACEBACKS = 1000
@@ -73,6 +77,7 @@ class Server:
     :param threads: `on_message` blocks: call it in that many threads, as ``on_message(threads=...)`` does.
     :param processes: the same, in that many processes.
     :param requests: how answers to ``conn.request`` are told apart; None: the next message that comes is the answer.
+    :param stalls: when the loop counts as stalled; after 1 s unless told, None for never.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
     :raises ConfigError: an option is wrong.
 
@@ -94,6 +99,7 @@ class Server:
         threads: int | None = None,
         processes: int | None = None,
         requests: Correlate | None = None,
+        stalls: Stalls | None = Stalls(),  # noqa: B008: frozen
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""
@@ -108,6 +114,8 @@ class Server:
         self._buffers = _group("buffers", buffers, Buffers, Buffers())
         self._socket = _group("socket", socket, SocketOptions, SocketOptions())
         self._requests = _group("requests", requests, Correlate, None)
+        self._watching: Watching | None = None
+        self._stalls: Stalls | None = _group("stalls", stalls, Stalls, None)
         self._access = _group("access", access, Access, Access())
         is_number = isinstance(drain_timeout, int | float) and not isinstance(drain_timeout, bool)
         if not (is_number and drain_timeout >= 0):
@@ -203,6 +211,10 @@ class Server:
         """Register ``handler(conn, reason: CloseReason)``, a plain function, called at the end."""
         return self._take("on_close", handler)
 
+    def on_stall(self, handler: _S) -> _S:
+        """Register ``handler(stall: Stall)``, a plain function, called on the loop when it turns again."""
+        return self._take("on_stall", handler)
+
     def _take(self, name: str, handler: _G) -> _G:
         self._callbacks.set(name, handler, started=self._core is not None)
         return handler
@@ -232,7 +244,13 @@ class Server:
     @property
     def stats(self) -> ServerStats:
         """What it counted since its start. After the end the last counts stay."""
-        return ServerStats() if self._counted is None else ServerStats.of(self._counted.stats())
+        stalls = {} if self._watching is None else self._watching.counts()
+        return ServerStats() if self._counted is None else ServerStats.of(self._counted.stats() | stalls)
+
+    @property
+    def stalls(self) -> list[Stall]:
+        """The stalls of its loop since the start that are over, the newest last. They stay after the end."""
+        return [] if self._watching is None else self._watching.stalls()
 
     async def total_stats(self) -> ServerStats:
         """The counts of all workers together, those that ended among them; without workers: `stats`.
@@ -393,6 +411,10 @@ class Server:
                 self._pool.stop()
             raise
         warn_of_what_does_not_fit(budget(loop.backend), self._limits.connections)
+        if self._stalls is not None:
+            from wireway.observe.stalls import Watching  # an import upward: see test_layers.py
+
+            self._watching = Watching(loop, self._stalls, self._callbacks, self.addresses)
 
     def _check(self) -> None:
         """Refuse what can not be served."""
@@ -464,6 +486,8 @@ class Server:
                 pool.stop()
             if self._core is core:
                 self._core = None
+                if self._watching is not None:
+                    self._watching.close()
         if pool is not None:
             await pool.ended()
 

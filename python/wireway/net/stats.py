@@ -37,6 +37,10 @@ class ServerStats:
     """Connections that are not read from now: their handlers are behind, or a limit holds them."""
     handlers: int = 0
     """Handlers that are suspended now."""
+    stalls: int = 0
+    """Stalls of its loop that are over: see `Server.stalls`."""
+    stall_seconds: float = 0.0
+    """What they lasted, together."""
 
     @classmethod
     def of(cls, counts: Mapping[str, Any]) -> ServerStats:
