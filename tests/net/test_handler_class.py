@@ -104,7 +104,10 @@ class NoFunction:
             Typo,
             "handler Typo has on_mesage, which a server never calls: it calls on_connect, on_message, on_batch, on_cl",
         ),
-        (object(), "handler object has no method that a server calls: on_connect, on_message, on_batch, on_close"),
+        (
+            object(),
+            "handler object has no method that a server calls: on_connect, on_message, on_batch, on_close, on_stall",
+        ),
         (lambda _conn, _message: None, "handler function has no method that a server calls"),
         (Both, "on_message and on_batch exclude each other"),
         (NoFunction, "a handler is a function, not int"),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def sleeps(_conn: Connection, _message: bytes) -> None:
 
 async def suspends(_conn: Connection, _message: bytes) -> None:
     await asyncio.sleep(0.001)
-    time.sleep(LONG)  # here
+    time.sleep(LONG)  # noqa: ASYNC251
 
 
 async def asks(_conn: Connection, _message: bytes) -> None:
@@ -76,7 +76,7 @@ def test_a_handler_that_sleeps_is_named(run: Run, caplog: pytest.LogCaptureFixtu
     assert stall.count >= 1
     innermost = stall.stack[-1]
     assert innermost.startswith(f"{__file__}:"), innermost
-    assert innermost.endswith("time.sleep(LONG)  # here"), innermost
+    assert "time.sleep(LONG)  # " in innermost
     begun = [record.getMessage() for record in caplog.records if "has not turned" in record.getMessage()]
     ended = [record.getMessage() for record in caplog.records if "turns again" in record.getMessage()]
     assert any(handler.__qualname__ in text and innermost in text for text in begun), begun
@@ -210,8 +210,9 @@ def test_a_stopped_process_is_no_slow_handler(backend: str) -> None:
             os.waitid(os.P_PID, child.pid, os.WSTOPPED)
             time.sleep(1.0)  # for so long it is stopped: there is no event to wait for
             os.kill(child.pid, signal.SIGCONT)
-            assert "stopped" in child.stdout.read().split()
-            assert child.wait(20) == 0
+            told, _ = child.communicate(timeout=30)
+            assert "stopped" in told.split()
+            assert child.returncode == 0
         finally:
             child.kill()
 
@@ -266,4 +267,8 @@ def test_what_is_wrong_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def _threads() -> list[str]:
-    return [Path(entry.path, "comm").read_text().strip() for entry in os.scandir("/proc/self/task")]
+    names = []
+    for entry in os.scandir("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            names.append(Path(entry.path, "comm").read_text().strip())
+    return names

@@ -112,7 +112,7 @@ struct Event {
 struct Watched {
     number: u64,
     beat: Arc<Beat>,
-    /// The turn that the reader looked at last, plus one.
+    /// How often the reader had the GIL and looked.
     looked: Arc<AtomicU64>,
     course: Course,
 }
@@ -176,12 +176,9 @@ impl Shared {
             before = now;
             planned = next.max(now + 0.001);
             let left = std::time::Duration::from_secs_f64(planned - now);
-            let (guard, timeout) =
-                self.changed.wait_timeout(room, left).unwrap_or_else(PoisonError::into_inner);
-            room = guard;
-            if !timeout.timed_out() {
-                planned = f64::INFINITY;
-            }
+            // Woken before its time it is not late.
+            let woken = self.changed.wait_timeout(room, left);
+            room = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -274,7 +271,7 @@ impl StallWatch {
         let phase = self.beat.phase.load(Ordering::Relaxed);
         let still = phase / TURN == turn && phase & ASLEEP == 0;
         if still {
-            self.looked.store(turn + 1, Ordering::Relaxed);
+            self.looked.fetch_add(1, Ordering::Relaxed);
         }
         still
     }

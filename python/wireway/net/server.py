@@ -60,6 +60,9 @@ _TRACEBACKS = 1000
 """Tracebacks that are kept for `Server.closed`; the oldest goes first."""
 
 
+_STALLS = Stalls()
+
+
 class Server:
     """A TCP or Unix server that calls a handler for each message.
 
@@ -99,7 +102,7 @@ class Server:
         threads: int | None = None,
         processes: int | None = None,
         requests: Correlate | None = None,
-        stalls: Stalls | None = Stalls(),  # noqa: B008: frozen
+        stalls: Stalls | None = _STALLS,
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""

@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ _Place = tuple[str, int, str]
 
 _DEPTH = 60
 """Frames of a stack that are kept: the innermost."""
-_OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, os.path.dirname(asyncio.__file__) + os.sep)
+_OURS = (f"{Path(__file__).parents[1]}/", f"{Path(asyncio.__file__).parent}/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +232,7 @@ def _name_and_code(function: Any) -> tuple[str, object]:
     """The name of a handler, and the code that runs it; None if it is not Python."""
     inner = getattr(function, "func", function)  # a partial
     if not hasattr(inner, "__qualname__"):
-        inner = getattr(type(inner), "__call__", inner)
+        inner = type(inner).__call__
     name = str(getattr(inner, "__qualname__", inner))
     return name, getattr(getattr(inner, "__func__", inner), "__code__", None)
 

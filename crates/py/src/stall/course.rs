@@ -34,12 +34,25 @@ struct Stall {
     told: f64,
     next_look: f64,
     looks: u32,
-    /// When the reader had the GIL, if it had.
-    looked: Option<f64>,
+    /// Since when the reader has been asked in vain for a look, seconds; and its looks until then.
+    asked: Option<f64>,
+    answered: u64,
+    /// Seconds that it waited for the GIL so far.
+    kept: f64,
     /// It was said on stderr that nobody gets the GIL.
     said: bool,
     token: u64,
     call: Option<String>,
+}
+
+impl Stall {
+    /// The reader has looked so often.
+    fn note_answer(&mut self, looked: u64, now: f64) {
+        if looked != self.answered {
+            self.answered = looked;
+            self.kept += self.asked.take().map_or(0.0, |asked| now - asked);
+        }
+    }
 }
 
 /// The turns of one loop.
@@ -67,8 +80,8 @@ impl Course {
         }
     }
 
-    /// Looks at the beat; returns when to look again, seconds. `before` is the last look, `looked` the turn that the
-    /// reader looked at, plus one.
+    /// Looks at the beat; returns when to look again, seconds. `before` is the last look, `looked` how often the reader
+    /// has looked.
     pub fn tick(
         &mut self,
         beat: &Beat,
@@ -113,20 +126,21 @@ impl Course {
             return coarse.min(turn.began + self.after);
         }
         let fresh = self.stall.is_none();
-        let stall = self.stall.get_or_insert_with(|| Stall {
+        let stall = self.stall.get_or_insert(Stall {
             told: now,
             next_look: now,
             looks: 0,
-            looked: None,
+            asked: None,
+            answered: looked,
+            kept: 0.0,
             said: false,
             token: NOBODY,
             call: None,
         });
-        if looked == number + 1 && stall.looked.is_none() {
-            stall.looked = Some(now);
-        }
+        stall.note_answer(looked, now);
         if now >= stall.next_look && stall.looks < LOOKS {
             stall.looks += 1;
+            stall.asked.get_or_insert(now);
             stall.next_look = now + self.after * f64::from(1 + stall.looks / 4);
             stall.token = beat.token.load(Ordering::Relaxed);
             stall.call = kernel::system_call(self.thread).or_else(|| stall.call.take());
@@ -143,7 +157,7 @@ impl Course {
             });
         }
         let grace = (self.after / 2.0).clamp(0.2, 1.0);
-        if stall.looked.is_none() && !stall.said && now - stall.told > grace {
+        if !stall.said && stall.asked.is_some_and(|asked| now - asked > grace) {
             stall.said = true;
             say(self.thread, lasted);
         }
@@ -153,9 +167,7 @@ impl Course {
     /// The turn is over, or nobody watches any more.
     pub fn finish(&mut self, now: f64, looked: u64, tell: &mut dyn FnMut(Event)) {
         let (Some(mut stall), Some(turn)) = (self.stall.take(), self.turn.take()) else { return };
-        if looked == turn.number + 1 && stall.looked.is_none() {
-            stall.looked = Some(if stall.said { now } else { stall.told });
-        }
+        stall.note_answer(looked, now);
         let (cause, detail) = verdict(&turn, &stall, self.thread, now);
         tell(Event {
             watch: 0,
@@ -208,11 +220,11 @@ fn verdict(turn: &Turn, stall: &Stall, thread: i32, now: f64) -> (&'static str, 
     if waited >= half_seen && waited > 0.0 {
         return ("starved", format!("{waited:.2} s without a processor"));
     }
-    let asked = stall.looked.unwrap_or(now) - stall.told;
     if turn.taking {
         return ("gil", "another thread keeps the GIL".into());
     }
-    if stall.said && asked >= half.min(1.0) / 2.0 {
+    let kept = stall.kept + stall.asked.map_or(0.0, |asked| now - asked);
+    if stall.said && kept >= (now - stall.told) / 2.0 {
         return ("native", "native code keeps the GIL".into());
     }
     if spent.is_some() && ran >= half_seen && ran > 0.0 {
