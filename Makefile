@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 UV := 0.13.9
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
+STAMPEDE_SECONDS ?= 30
 HOST := $(shell uname -m)-unknown-linux-gnu
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BACKENDS := io_uring epoll poll select sigio
@@ -43,6 +44,12 @@ check: .venv/.dev .venv/.native ## Lint, format, types, stub, docs, links, examp
 bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/report/ and the README's table (ARGS= for its options)
 	$(bin)/python benchmarks/run.py $(ARGS)
 	$(if $(ARGS),,$(bin)/python benchmarks/harness/readme.py benchmarks/report/report.json README.md)
+
+hold: .venv/.native ## 200,000 connections over workers for five minutes (ARGS="--connections 40000 --seconds 30"); seven minutes, 8 GiB
+	$(bin)/python benchmarks/hold.py $(ARGS)
+
+stampede: .venv/.dev .venv/.native ## Workers are killed, stopped and starved of memory for 30 s under load (STAMPEDE_SECONDS=30)
+	WIREWAY_STAMPEDE=$(STAMPEDE_SECONDS) $(bin)/python -m pytest -q -s tests/faults/test_stampede.py -k stampede
 
 conformance: .venv/.dev .venv/.native ## CPython's own asyncio tests on each back end; writes the table in docs/reference
 	$(bin)/python tests/conformance/run.py --write $(ARGS)
@@ -77,7 +84,7 @@ help: ## Print this table
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make VERB\n" } \
 		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: run test check bench conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
+.PHONY: run test check bench hold stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
 
 # --- the parts of `make test` --------------------------------------------------------------------------------------
 

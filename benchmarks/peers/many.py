@@ -14,9 +14,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
+import signal
 import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from echo import HEADER, LOOPS, FramedEcho, loop_factory, raise_descriptor_limit, ready, wait_for_the_end
+
+if TYPE_CHECKING:
+    import wireway
 
 MODES = ("protocol-broadcast", "protocol-heartbeat", "server-broadcast", "server-heartbeat")
 PING, PONG = b"ping", b"pong"
@@ -86,8 +95,8 @@ async def serve(mode: str, port: int, every: float) -> None:
     await wait_for_the_end(await loop.create_server(protocol, "127.0.0.1", port, backlog=4096))
 
 
-def serve_wireway(mode: str, port: int, backend: str, every: float) -> None:
-    """Serve with `wireway.Server`."""
+def serve_wireway(mode: str, port: int, backend: str, every: float, workers: int | None, reports: Path | None) -> None:
+    """Serve with `wireway.Server`, in one process or in workers."""
     import wireway
 
     address, framing = f"tcp://127.0.0.1:{port}", wireway.LengthPrefix(4)
@@ -109,7 +118,32 @@ def serve_wireway(mode: str, port: int, backend: str, every: float) -> None:
         def echo(conn: wireway.Connection, message: bytes) -> None:
             conn.send_nowait(message)
 
-    server.run(backend=backend, on_started=lambda started: ready(f"wireway.Server {started.backend}"))
+    def started(_server: wireway.Server) -> None:
+        if reports is not None:
+            on_request(server, reports)
+        ready(f"wireway.Server {server.backend}")
+
+    server.run(backend=backend, workers=workers, on_started=started)
+
+
+def on_request(server: wireway.Server, reports: Path) -> None:
+    """Answer SIGUSR1 with a file of what this process holds, ``PROCESS.json``."""
+    place = reports / f"{os.getpid()}.json"
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def tell() -> None:
+        memory, total = server.memory(largest=0), await server.total_stats()
+        told = {"memory": asdict(memory), "stats": asdict(server.stats), "total": asdict(total)}
+        unfinished = place.with_suffix(".new")
+        unfinished.write_text(json.dumps(told))
+        unfinished.replace(place)
+
+    def asked() -> None:
+        tasks.add(task := asyncio.ensure_future(tell()))
+        task.add_done_callback(tasks.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, asked)
+    place.with_suffix(".pid").touch()
 
 
 def main() -> None:
@@ -120,13 +154,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--backend", default="auto", help="wireway's back end")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two heartbeats")
+    parser.add_argument("--workers", type=int, help="processes, of wireway's server modes")
+    parser.add_argument("--reports", type=Path, help="folder for what each of them holds, when SIGUSR1 asks")
     options = parser.parse_args()
     raise_descriptor_limit()
     try:
         if options.mode.startswith("server"):
             if options.loop != "wireway":
                 parser.error("server modes are wireway's")
-            serve_wireway(options.mode, options.port, options.backend, options.every)
+            serve_wireway(options.mode, options.port, options.backend, options.every, options.workers, options.reports)
         else:
             with asyncio.Runner(loop_factory=loop_factory(options.loop, options.backend)) as runner:
                 runner.run(serve(options.mode, options.port, options.every))

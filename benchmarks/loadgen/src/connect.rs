@@ -11,9 +11,16 @@ const AT_ONCE: usize = 128;
 /// Connections from one source address, well below the ports that it has.
 const FROM_ONE_ADDRESS: usize = 20_000;
 
+/// Addresses that are used of one network.
+const OF_A_NETWORK: usize = 250;
+
 /// The loopback address that connection `index` comes from, of `spread` addresses.
 pub fn source(index: usize, spread: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, 1, (index % spread.clamp(1, 250)) as u8 + 1)
+    of_network(1, index, spread)
+}
+
+fn of_network(network: u8, index: usize, spread: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, network, (index % spread.clamp(1, OF_A_NETWORK)) as u8 + 1)
 }
 
 /// Open all connections of a run.
@@ -31,8 +38,11 @@ pub fn open_more(options: &Options, sockets: &mut Vec<Socket>, wanted: usize) ->
         let first = sockets.len();
         let last = wanted.min(first + AT_ONCE);
         for index in first..last {
-            let from = (options.connections > FROM_ONE_ADDRESS)
-                .then(|| source(index, options.connections / FROM_ONE_ADDRESS + 1));
+            let from = match options.network {
+                Some(network) => Some(of_network(network, index, OF_A_NETWORK)),
+                None => (options.connections > FROM_ONE_ADDRESS)
+                    .then(|| source(index, options.connections / FROM_ONE_ADDRESS + 1)),
+            };
             let socket = Socket::connect(options.address, from)?;
             epoll.add(&socket, sys::WRITE, index)?;
             sockets.push(socket);

@@ -28,6 +28,7 @@ Options                           default
   --warmup S                      0.3      before it
   --every S                       10       heartbeats: the server's interval; opening takes as long,
                                            and must end within the warm-up
+  --network N                     (none)   come from 250 addresses, 127.0.N.1 to 127.0.N.250
   --core N                        (none)   stay on this core
   --server-pid PID                (none)   the server, whose processor time is read as well
   --unframed                      churn and idle send plain bytes instead of frames
@@ -74,6 +75,8 @@ pub struct Options {
     pub warmup: Duration,
     /// Between two heartbeats.
     pub every: Duration,
+    /// The network of loopback addresses to come from.
+    pub network: Option<u8>,
     /// The core to stay on.
     pub core: Option<usize>,
     /// The server's process.
@@ -100,6 +103,7 @@ pub fn parse(
         window: Duration::from_secs(2),
         warmup: Duration::from_millis(300),
         every: Duration::from_secs(10),
+        network: None,
         core: None,
         server: None,
         reset: false,
@@ -127,6 +131,7 @@ pub fn parse(
             Long("seconds") => options.window = parser.value()?.parse_with(seconds)?,
             Long("warmup") => options.warmup = parser.value()?.parse_with(seconds)?,
             Long("every") => options.every = parser.value()?.parse_with(seconds)?,
+            Long("network") => options.network = Some(parser.value()?.parse()?),
             Long("core") => options.core = Some(parser.value()?.parse()?),
             Long("server-pid") => options.server = Some(parser.value()?.parse()?),
             Long("unframed") => unframed = true,
