@@ -48,8 +48,11 @@ bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/
 hold: .venv/.native ## 200,000 connections over workers for five minutes (ARGS="--connections 40000 --seconds 30"); seven minutes, 8 GiB
 	$(bin)/python benchmarks/hold.py $(ARGS)
 
+scale: .venv/.native ## Two workers against one (ARGS="--workers 4"); half a minute
+	$(bin)/python benchmarks/scale.py $(ARGS)
+
 stampede: .venv/.dev .venv/.native ## Workers are killed, stopped and starved of memory for 30 s under load (STAMPEDE_SECONDS=30)
-	WIREWAY_STAMPEDE=$(STAMPEDE_SECONDS) $(bin)/python -m pytest -q -s tests/faults/test_stampede.py -k stampede
+	WIREWAY_STAMPEDE=$(STAMPEDE_SECONDS) $(bin)/python -m pytest -q -s tests/faults/test_stampede.py::test_a_stampede
 
 conformance: .venv/.dev .venv/.native ## CPython's own asyncio tests on each back end; writes the table in docs/reference
 	$(bin)/python tests/conformance/run.py --write $(ARGS)
@@ -84,7 +87,7 @@ help: ## Print this table
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make VERB\n" } \
 		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: run test check bench hold stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
+.PHONY: run test check bench hold scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
 
 # --- the parts of `make test` --------------------------------------------------------------------------------------
 

@@ -161,8 +161,8 @@ async def serve(mode: str, port: int) -> None:
     await wait_for_the_end(server)
 
 
-def serve_wireway(mode: str, port: int, backend: str) -> None:
-    """Serve with `wireway.Server`."""
+def serve_wireway(mode: str, port: int, backend: str, workers: int | None) -> None:
+    """Serve with `wireway.Server`, in one process or in workers."""
     import wireway
 
     framing: Any = wireway.Raw() if mode == "server-raw" else wireway.LengthPrefix(4)
@@ -194,7 +194,7 @@ def serve_wireway(mode: str, port: int, backend: str) -> None:
         server.on_message(coroutine)
     else:
         server.on_message(plain)
-    server.run(backend=backend, on_started=lambda started: ready(f"wireway.Server {started.backend}"))
+    server.run(backend=backend, workers=workers, on_started=lambda started: ready(f"wireway.Server {started.backend}"))
 
 
 def main() -> None:
@@ -204,13 +204,14 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--backend", default="auto", help="wireway's back end")
+    parser.add_argument("--workers", type=int, help="processes, of wireway's server modes")
     options = parser.parse_args()
     raise_descriptor_limit()
     try:
         if options.mode.startswith("server"):
             if options.loop != "wireway":
                 parser.error("server modes are wireway's")
-            serve_wireway(options.mode, options.port, options.backend)
+            serve_wireway(options.mode, options.port, options.backend, options.workers)
         else:
             with asyncio.Runner(loop_factory=loop_factory(options.loop, options.backend)) as runner:
                 runner.run(serve(options.mode, options.port))

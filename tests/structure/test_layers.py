@@ -28,8 +28,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 """Each part of the package, the lowest first. A part imports from below and from itself."""
 
 UPWARD = {("net/server.py", "serve"), ("net/server.py", "observe")}
-"""`Server.run` is where a program ends up in a supervisor or in a worker: imported when called, and only there. So is the
-stall watch, which a server starts with itself."""
+"""`Server.run` is where a program ends up in a supervisor or in a worker: imported when called, and only there. So is
+the stall watch, which a server starts with itself."""
 
 BACK_END_NAMES = ("io_uring", "epoll", "poll", "select", "sigio")
 
