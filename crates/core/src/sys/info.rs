@@ -27,6 +27,12 @@ impl TcpInfo {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
+
+    /// Seconds since data last came from the peer (`tcpi_last_data_recv`), to the kernel's tick.
+    pub fn since_data(&self) -> Option<f64> {
+        let bytes = self.bytes().get(52..56)?;
+        bytes.try_into().ok().map(|bytes| f64::from(u32::from_ne_bytes(bytes)) / 1000.0)
+    }
 }
 
 impl std::fmt::Debug for TcpInfo {
@@ -115,6 +121,11 @@ pub fn socket_memory(fd: RawFd) -> io::Result<SocketMemory> {
         sent: allocated.max(queued),
         other: forward.saturating_add(options).saturating_add(backlog),
     })
+}
+
+/// Bytes that the kernel took and the peer did not acknowledge (`SIOCOUTQ`); 0 if that can not be known.
+pub fn unacknowledged(fd: RawFd) -> u32 {
+    amount(fd, libc::TIOCOUTQ)
 }
 
 /// Bytes that arrived and were not read (`SIOCINQ`); 0 if that can not be known.

@@ -12,13 +12,26 @@
 //! | linger | the beginning of the close |
 //! | lifetime | the begin |
 //! | heartbeat | the last bytes in |
+//!
+//! # A stalled loop closes nobody
+//!
+//! A peer is judged by when its bytes reached the kernel, not by when we read them. So a deadline that became due
+//! while we did not look (a handler held the loop) is looked at again after the next wait, when what had come was
+//! read; and before a peer is called silent the kernel is asked what it knows. A heartbeat that left late
+//! is waited for as long as one that left in time.
 
 use pyo3::prelude::*;
+use wireway_core::sys::info;
 
 use crate::event_loop::LoopCore;
 
 use super::admission::HEADER_SECONDS;
 use super::{Connection, Flag};
+
+/// A deadline that must be looked at again is, after so many seconds.
+const AGAIN: f64 = 0.001;
+/// A heartbeat that leaves so many seconds late was kept by us.
+const LATE: f64 = 0.1;
 
 /// What is to be done at a deadline.
 enum Due {
@@ -57,6 +70,8 @@ impl Connection {
         let (when, due) = self.next_due();
         if when <= now {
             match due {
+                Due::Close(code, _, seconds)
+                    if self.is_excused(core.get(), code, when, seconds) => {}
                 Due::Close(code, what, seconds) => {
                     let why = format!("{what} for {seconds} s");
                     if code == "slow-consumer" && self.server.get().would_close("soft") {
@@ -75,14 +90,76 @@ impl Connection {
                     };
                 }
                 Due::Ping => {
+                    let every =
+                        self.server.get().options.heartbeat.as_ref().map_or(0.0, |it| it.every);
+                    let heard = self.account.attended.get().max(self.account.last_in.get());
+                    if now - every > heard + LATE {
+                        self.account.attended.set(now - every);
+                    }
                     self.flags.set(Flag::PINGED);
                     self.ping(slf, core)?;
                 }
                 Due::Resume => self.resume_rate(slf, core)?,
             }
         }
-        self.arm(core.get());
+        let (when, _) = self.next_due();
+        if when < f64::INFINITY {
+            // Never at once again: in between is a wait.
+            core.get().reactor.wheel.borrow_mut().set(self.token.index(), when.max(now + AGAIN));
+        }
         Ok(())
+    }
+
+    /// Whether the peer did its part before `when`, and only we did not see it: then the deadline has moved, or is
+    /// looked at again after the next wait.
+    fn is_excused(&self, core: &LoopCore, code: &str, when: f64, seconds: f64) -> bool {
+        if when > core.moment.get() && code != "lifetime" {
+            return true;
+        }
+        if !core.time_flows() {
+            return false;
+        }
+        match code {
+            "idle-timeout" | "read-timeout" | "heartbeat-timeout" => self.was_heard(core, seconds),
+            "write-stalled" => self.was_taken(core),
+            _ => false,
+        }
+    }
+
+    /// Whether the kernel had bytes of the peer's within so many seconds.
+    fn was_heard(&self, core: &LoopCore, seconds: f64) -> bool {
+        let (fd, now) = (self.conn.borrow().fd(), core.now());
+        let waits = info::unread(fd) > 0;
+        let silent = match info::tcp_info(fd).ok().and_then(|info| info.since_data()) {
+            Some(silent) if silent < seconds => silent,
+            // Not TCP, or they wait for us for so long already.
+            _ if waits => 0.0,
+            _ => return false,
+        };
+        let account = &self.account;
+        account.last_in.set(account.last_in.get().max(now - silent));
+        true
+    }
+
+    /// Whether the peer acknowledged some of what the kernel took, since it takes no more of it.
+    fn was_taken(&self, core: &LoopCore) -> bool {
+        let acknowledged = self.acknowledged();
+        let now = core.now();
+        self.extra(|extra| {
+            let more = acknowledged > extra.acknowledged;
+            if more {
+                extra.acknowledged = acknowledged;
+                extra.stalled_since = now;
+            }
+            more
+        })
+    }
+
+    /// The bytes that the peer has acknowledged so far.
+    fn acknowledged(&self) -> u64 {
+        let conn = self.conn.borrow();
+        let given = self.account.written.get().saturating_sub(conn.queued() as u64);
+        given.saturating_sub(u64::from(info::unacknowledged(conn.fd())))
     }
 
     /// The earliest deadline, and what to do then.
@@ -183,9 +260,11 @@ impl Connection {
         let over = watch_soft && self.conn.borrow().queued() > options.soft;
         let fresh = !self.flags.any(Flag::STALLED);
         self.flags.set(Flag::STALLED);
+        let acknowledged = if fresh { self.acknowledged() } else { 0 };
         let changed = self.extra(|extra| {
             if fresh {
                 extra.stalled_since = now;
+                extra.acknowledged = acknowledged;
                 extra.soft_since = 0.0;
             }
             let crossed = over != (extra.soft_since > 0.0);

@@ -87,6 +87,8 @@ pub struct Extra {
     pub aside_bytes: usize,
     /// Since when not everything left, seconds.
     pub stalled_since: f64,
+    /// Bytes that the peer had acknowledged then.
+    pub acknowledged: u64,
     /// Since when more waits than the soft mark, seconds; 0 while it does not.
     pub soft_since: f64,
     /// Since when it is closing, seconds.
