@@ -315,3 +315,12 @@ def test_what_can_not_be_is_refused() -> None:
         left.send_nowait(b"two\nlines")
     with pytest.raises(WirewayError, match="served"):
         left.tcp_info()
+
+
+def test_it_weighs_what_waits() -> None:
+    left, right = memory_pair()
+    assert left.memory().kernel == right.memory().kernel == 0
+    left.send_nowait(b"x" * 1000)
+    assert left.memory().core_queued + right.memory().core_received >= 1000
+    left.state = bytes(5000)
+    assert left.memory().python > right.memory().python + 4000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, Self
@@ -18,6 +19,7 @@ from wireway.errors import ConfigError, ConnectionClosedError, WirewayError
 from wireway.framing import FrameError, Framing
 from wireway.net.closing import CloseReason
 from wireway.net.evidence import Evidence
+from wireway.net.memory import ConnectionMemory
 from wireway.net.requests import Correlate, Requests
 from wireway.net.sending import SendResult
 
@@ -358,6 +360,11 @@ class MemoryConnection:
     def explain(self) -> str:
         """What holds it up, for people."""
         return f"in memory: {self.queued} bytes sent and not taken by the other side"
+
+    def memory(self) -> ConnectionMemory:
+        """Its memory by owner: what waits between the two sides, and its objects. The kernel has none of it."""
+        size = sys.getsizeof(self) + (0 if self.state is None else sys.getsizeof(self.state))
+        return ConnectionMemory(core_queued=self.queued, core_received=self._on_wire, python=size)
 
     def fileno(self) -> int:
         """There is none: -1, as of a closed socket."""
