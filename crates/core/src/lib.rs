@@ -7,6 +7,7 @@
 //!   op        their vocabulary              sys      every system call
 //!   limit     how fast, how many, from where
 //!   proxy     who is behind a proxy         outbox   messages that may be lost
+//!   tls       records to plaintext and back, sans I/O
 //! ```
 //!
 //! Dependencies point down this picture only.
@@ -22,3 +23,4 @@ pub mod proxy;
 pub mod reactor;
 pub mod sys;
 pub mod timer;
+pub mod tls;
