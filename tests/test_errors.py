@@ -29,6 +29,7 @@ TREE: dict[type[errors.WirewayError], type[Exception]] = {
     errors.QueueFullError: Exception,
     errors.Refused: ConnectionError,
     errors.RequestTimeoutError: TimeoutError,
+    errors.TlsError: ConnectionError,
     errors.UnknownBackendError: ValueError,
     errors.WorkerDiedError: RuntimeError,
 }

@@ -6,6 +6,7 @@ The map::
     Server, Connection, ServerStats, WorkerInfo framed servers, native to the handler     net/
     connect, Client, Pool, Reconnect, Resend    clients that come back                    net/client.py
     MemoryReport, ConnectionMemory              bytes by owner                            net/memory.py
+    Tls, TlsInfo, Certificate                   certificates, and what was agreed         net/tls.py
     CloseReason, ClosedLog, Verdict, TcpInfo    why a connection ended                    net/closing.py
     Timeouts, Heartbeat, Limits, Buffers …      options, in groups                        config.py
     Stall                                       a loop that did not turn, and why         observe/
@@ -31,6 +32,7 @@ from wireway.errors import (
     QueueFullError,
     Refused,
     RequestTimeoutError,
+    TlsError,
     UnknownBackendError,
     WirewayError,
     WorkerDiedError,
@@ -65,6 +67,7 @@ from wireway.net.sending import SendResult
 from wireway.net.server import Server
 from wireway.net.stats import ServerStats
 from wireway.net.tcp_info import TcpInfo
+from wireway.net.tls import Certificate, Tls, TlsInfo
 from wireway.net.workers import PeerInfo
 from wireway.observe.stalls import Stall
 
@@ -75,6 +78,7 @@ __all__ = [
     "BackendUnavailableError",
     "Ban",
     "Buffers",
+    "Certificate",
     "Client",
     "ClientState",
     "CloseReason",
@@ -119,6 +123,9 @@ __all__ = [
     "TcpInfo",
     "ThreadConnection",
     "Timeouts",
+    "Tls",
+    "TlsError",
+    "TlsInfo",
     "Tpkt",
     "UnknownBackendError",
     "Varint",

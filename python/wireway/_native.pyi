@@ -16,6 +16,7 @@ from typing_extensions import disjoint_base
 from wireway.framing import Framing
 from wireway.net.memory import ConnectionMemory
 from wireway.net.sending import SendResult
+from wireway.net.tls import TlsInfo
 
 __all__ = [
     "BACKENDS",
@@ -32,8 +33,11 @@ __all__ = [
     "StallWatch",
     "StreamTransport",
     "TimerHandle",
+    "TlsClient",
+    "TlsServer",
     "is_up_to_date",
     "probe",
+    "read_certificate",
     "stall_mark",
 ]
 
@@ -109,6 +113,7 @@ class Listener:
         server: Any = None,
         callback: Callable[[socket.socket], object] | None = None,
         framed: ServerCore | None = None,
+        secured: bool = False,
     ) -> Self: ...
     def close(self) -> int: ...
     def _retry(self) -> None: ...
@@ -198,7 +203,9 @@ class ServerCore:
         handlers: dict[str, Any],
         options: dict[str, Any],
     ) -> Self: ...
-    def adopt(self, fd: int) -> Connection: ...
+    def adopt(self, fd: int, shaken: Callable[[], object] | None = None) -> Connection: ...
+    def _accepted(self, fd: int, secured: bool) -> None: ...
+    def _secure(self, tls: TlsServer | TlsClient, name: str | None, seconds: float) -> None: ...
     def connections(self) -> list[Connection]: ...
     def records(self, most: int = ...) -> list[dict[str, Any]]: ...
     def stats(self) -> dict[str, Any]: ...
@@ -223,6 +230,34 @@ class ServerCore:
     def group_counts(self) -> dict[str, int]: ...
 
 @final
+class TlsServer:
+    """Keys and certificates, read and checked."""
+
+    def __new__(
+        cls,
+        identities: list[tuple[bytes, bytes, bytes | None]],
+        client_ca: bytes | None,
+        client_auth: str,
+        alpn: list[bytes],
+        min_version: str,
+    ) -> Self: ...
+
+@final
+class TlsClient:
+    """Whom a client trusts, and who it is."""
+
+    def __new__(
+        cls,
+        ca: bytes | None,
+        own: tuple[bytes, bytes, bytes | None] | None,
+        alpn: list[bytes],
+        min_version: str,
+        verify: bool,
+    ) -> Self: ...
+
+def read_certificate(der: bytes) -> dict[str, Any]: ...
+
+@final
 class Connection:
     state: Any
     """Anything the program wants to keep with the connection; None at first."""
@@ -234,6 +269,8 @@ class Connection:
     def peer(self) -> Any: ...
     @property
     def local(self) -> Any: ...
+    @property
+    def tls(self) -> TlsInfo | None: ...
     @property
     def queued(self) -> int: ...
     @property

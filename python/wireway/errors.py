@@ -19,6 +19,7 @@ __all__ = [
     "QueueFullError",
     "Refused",
     "RequestTimeoutError",
+    "TlsError",
     "UnknownBackendError",
     "WirewayError",
     "WorkerDiedError",
@@ -76,6 +77,13 @@ class ConnectError(WirewayError, ConnectionError):
 
     attempts: tuple[tuple[str, OSError], ...] = ()
     """Each address that was tried, in the order of the failures, with its error."""
+
+
+class TlsError(ConnectError):
+    """A server was reached, and the TLS handshake with it failed. The text says why; `code` is that of the reason."""
+
+    code: str = "tls-error"
+    """As in docs/reference/close-reasons.md, such as ``tls-unknown-ca``."""
 
 
 class ConnectTimeoutError(ConnectError, TimeoutError):

@@ -179,3 +179,10 @@ def test_10_why_it_closed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(example(10).main) == ["truncated-frame", "peer-reset", "handler-error"]
     told = capsys.readouterr().out
     assert "division by zero" in told or "ZeroDivisionError" in told
+
+
+def test_11_tls(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(example(11).main) == ["the client showed no certificate, and must"]
+    told = capsys.readouterr().out
+    assert "device-7 over TLSv1.3: it is 21 degrees" in told
+    assert "and I am still here" in told

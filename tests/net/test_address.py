@@ -17,7 +17,7 @@ from wireway import Connection, Server
 from wireway.config import Limits
 from wireway.net.address import Address, parse
 
-EXAMPLE = "write tcp://127.0.0.1:9000 or unix:///run/app.sock"
+EXAMPLE = "write tcp://127.0.0.1:9000, tls://127.0.0.1:9000 or unix:///run/app.sock"
 
 
 def echo(address: str = "tcp://127.0.0.1:0") -> Server:

@@ -15,7 +15,7 @@ FOLDER = ROOT / "examples"
 def example(number: int) -> Any:
     """The example with that number, as a new module, with port 0 where it says another."""
     path = path_of(number)
-    source = re.sub(r"(tcp://127\.0\.0\.1):\d+", r"\1:0", path.read_text())
+    source = re.sub(r"((?:tcp|tls)://127\.0\.0\.1):\d+", r"\1:0", path.read_text())
     module = ModuleType(path.stem)
     exec(compile(source, str(path), "exec"), vars(module))
     return module

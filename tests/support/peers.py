@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 from urllib.parse import urlsplit
@@ -54,6 +54,12 @@ class Peer:
         """End with RST rather than FIN."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what nobody tells. The test's own limit ends it."""
+    while not holds():  # noqa: ASYNC110 - there is nothing to wait for
+        await asyncio.sleep(0.005)
 
 
 class Ends:

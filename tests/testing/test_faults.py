@@ -357,7 +357,7 @@ def test_after_the_end() -> None:
 
 
 def test_what_can_not_be_is_refused_with_a_reason() -> None:
-    with pytest.raises(AddressError, match="scheme must be tcp or unix"):
+    with pytest.raises(AddressError, match="scheme must be tcp, tls or unix"):
         FaultyLink("http://example.org")
     with pytest.raises(AddressError, match="unknown"):
         FaultyLink("tcp://no-such-host.invalid:1")

@@ -29,6 +29,10 @@ use crate::driver::{Driver, Fate, Sent};
 use crate::op::{Cancel, Op, Role, Token};
 use crate::sys;
 
+mod secured;
+
+use secured::Secured;
+
 /// Default high watermark, bytes: asyncio's.
 pub const HIGH: usize = 64 * 1024;
 
@@ -75,6 +79,8 @@ pub struct Conn {
     sending: Sending,
     in_flight: bool,
     pressed: bool,
+    /// TLS. The queue above is plaintext then.
+    secured: Option<Box<Secured>>,
 }
 
 impl Conn {
@@ -106,6 +112,7 @@ impl Conn {
             sending: Sending::Open,
             in_flight: false,
             pressed: false,
+            secured: None,
         })
     }
 
@@ -133,7 +140,9 @@ impl Conn {
 
     /// Memory of what waits to be sent, bytes. What the driver holds meanwhile counts by its length.
     pub fn heap_size(&self) -> usize {
-        self.queue.heap_size() + (self.queued - self.queue.len())
+        let (wire, secured) =
+            self.secured.as_ref().map_or((0, 0), |it| (it.wire.len(), it.heap_size()));
+        self.queue.heap_size() + secured + (self.queued - self.queue.len() - wire)
     }
 
     /// The watermarks, `(low, high)`, bytes.
@@ -219,7 +228,14 @@ impl Conn {
             return Ok(Flushed::Waiting);
         }
         for _ in 0..SENDS {
-            if self.queue.is_empty() {
+            if self.secured.is_some() {
+                self.seal(pool);
+            }
+            let queue = match &mut self.secured {
+                None => &mut self.queue,
+                Some(secured) => &mut secured.wire,
+            };
+            if queue.is_empty() {
                 if self.sending == Sending::Finishing {
                     self.sending = Sending::Finished;
                     // ENOTCONN: the peer reset it; whoever reads learns that.
@@ -227,9 +243,9 @@ impl Conn {
                 }
                 return Ok(Flushed::Empty);
             }
-            match driver.send(self.token, &mut self.queue) {
+            match driver.send(self.token, queue) {
                 Sent::Done(count) => {
-                    self.queue.advance(pool, count);
+                    queue.advance(pool, count);
                     self.shrink(pool, count);
                 }
                 Sent::Pending => {
@@ -262,8 +278,12 @@ impl Conn {
             Ok(count) => {
                 queue.advance(pool, count);
                 self.shrink(pool, count);
-                queue.append(&mut self.queue);
-                self.queue = queue;
+                let place = match &mut self.secured {
+                    None => &mut self.queue,
+                    Some(secured) => &mut secured.wire,
+                };
+                queue.append(place);
+                *place = queue;
                 self.flush(driver, pool)
             }
             Err(error) => {
@@ -304,6 +324,9 @@ impl Conn {
     /// Throws away what is queued, except what the driver holds.
     pub fn discard(&mut self, pool: &Pool) {
         self.queue.clear(pool);
+        if let Some(secured) = &mut self.secured {
+            secured.wire.clear(pool);
+        }
         if !self.in_flight {
             self.shrink(pool, self.queued);
         }

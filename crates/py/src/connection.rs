@@ -44,6 +44,7 @@ mod methods;
 mod pacing;
 mod pulling;
 mod receiving;
+mod securing;
 mod sending;
 mod slow;
 mod weighing;
@@ -141,8 +142,11 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Begins to serve it: `on_connect`, then messages.
+    /// Begins to serve it: a handshake if it is to be secured, `on_connect`, then messages.
     pub fn begin(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+        if self.flags.any(Flag::SHAKING) {
+            return self.shake(slf, core);
+        }
         let py = slf.py();
         let connect = self
             .server

@@ -44,6 +44,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     connection::register(module)?;
     stall::register(module)?;
     module.add_class::<framing::FrameSplitter>()?;
+    server::tls::register(module)?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;

@@ -35,8 +35,8 @@ enum Taker {
     Protocol { factory: Py<PyAny>, server: Option<Py<PyAny>> },
     /// `callback(fd)` takes the descriptor: TLS, whose handshake is Python's.
     Callback(Py<PyAny>),
-    /// A framed server.
-    Server(Py<ServerCore>),
+    /// A framed server, and whether TLS comes first.
+    Server(Py<ServerCore>, bool),
 }
 
 /// A listening socket under a loop. Its socket object stays the owner of the descriptor.
@@ -60,9 +60,10 @@ unsafe impl Send for Listener {}
 #[pymethods]
 impl Listener {
     /// Begins to accept on a bound, listening, non-blocking socket. Exactly one of `factory` (with
-    /// `server`), `callback` and `framed` says who takes the connections.
+    /// `server`), `callback` and `framed` (with `secured`: under TLS) says who takes the connections.
     #[new]
-    #[pyo3(signature = (core, socket, *, factory = None, server = None, callback = None, framed = None))]
+    #[allow(clippy::too_many_arguments)] // keywords of Python's
+    #[pyo3(signature = (core, socket, *, factory = None, server = None, callback = None, framed = None, secured = false))]
     fn new(
         py: Python<'_>,
         core: Py<LoopCore>,
@@ -71,11 +72,12 @@ impl Listener {
         server: Option<Py<PyAny>>,
         callback: Option<Py<PyAny>>,
         framed: Option<Py<ServerCore>>,
+        secured: bool,
     ) -> PyResult<Py<Self>> {
         let taker = match (factory, callback, framed) {
             (Some(factory), None, None) => Taker::Protocol { factory, server },
             (None, Some(callback), None) => Taker::Callback(callback),
-            (None, None, Some(framed)) => Taker::Server(framed),
+            (None, None, Some(framed)) => Taker::Server(framed, secured),
             _ => {
                 return Err(pyo3::exceptions::PyTypeError::new_err(
                     "exactly one of factory, callback and framed is needed",
@@ -137,7 +139,7 @@ impl Listener {
                     visit.call(server)?;
                 }
                 Some(Taker::Callback(callback)) => visit.call(callback)?,
-                Some(Taker::Server(server)) => visit.call(server)?,
+                Some(Taker::Server(server, _)) => visit.call(server)?,
             }
         }
         Ok(())
@@ -152,8 +154,8 @@ impl Listener {
 impl Listener {
     /// Hands over what was accepted and not told yet. In a turn of its own: a Task that runs may not step a handler.
     fn late(&self, py: Python<'_>, core: &LoopCore) -> PyResult<usize> {
-        let server = match self.taker.borrow().as_ref() {
-            Some(Taker::Server(server)) => server.clone_ref(py),
+        let (server, secured) = match self.taker.borrow().as_ref() {
+            Some(Taker::Server(server, secured)) => (server.clone_ref(py), *secured),
             _ => return Ok(0),
         };
         let Some(token) = self.token.get() else { return Ok(0) };
@@ -162,7 +164,9 @@ impl Listener {
         let count = late.len();
         for fd in late {
             let adopt = server.bind(py).getattr(intern!(py, "_accepted"))?;
-            self.core.bind(py).call_method1(intern!(py, "call_soon"), (adopt, fd.into_raw_fd()))?;
+            self.core
+                .bind(py)
+                .call_method1(intern!(py, "call_soon"), (adopt, fd.into_raw_fd(), secured))?;
         }
         Ok(count)
     }
@@ -264,10 +268,12 @@ impl Listener {
                 server: server.as_ref().map(|server| server.clone_ref(py)),
             },
             Some(Taker::Callback(callback)) => Taker::Callback(callback.clone_ref(py)),
-            Some(Taker::Server(server)) => Taker::Server(server.clone_ref(py)),
+            Some(Taker::Server(server, secured)) => Taker::Server(server.clone_ref(py), *secured),
         };
         match taker {
-            Taker::Server(server) => ServerCore::accepted(server.bind(py), core, fd),
+            Taker::Server(server, secured) => {
+                ServerCore::accepted(server.bind(py), core, fd, secured)
+            }
             Taker::Callback(callback) => {
                 let raw = fd.into_raw_fd();
                 let socket = match interp::python_socket(py).and_then(|class| {

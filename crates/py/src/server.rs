@@ -24,6 +24,7 @@ mod methods;
 pub mod options;
 pub mod record;
 mod stats;
+pub mod tls;
 
 use groups::Groups;
 use options::Options;
@@ -93,6 +94,8 @@ pub struct ServerCore {
     drained: RefCell<Option<Py<PyAny>>>,
     /// The bytes that wait are looked at when this turn is over.
     spending: Cell<bool>,
+    tls: RefCell<Option<tls::Role>>,
+    handshake: Cell<f64>,
 }
 
 // SAFETY: as `LoopCore`.

@@ -14,14 +14,14 @@ __all__ = ["ANY", "Address", "parse", "url_of"]
 ANY = "*"
 """The host that means each address of this machine, IPv4 and IPv6. To listen on; nobody can connect to it."""
 
-_EXAMPLE = "write tcp://127.0.0.1:9000 or unix:///run/app.sock"
+_EXAMPLE = "write tcp://127.0.0.1:9000, tls://127.0.0.1:9000 or unix:///run/app.sock"
 _PATH_MAX = 107
 """Bytes of a path in a `sockaddr_un`, without the NUL at its end: unix(7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`tcp` with host (`ANY`: all addresses) and port (0: any free one), or `unix` with a path."""
+    """`tcp` or `tls` with host (`ANY`: all addresses) and port (0: any free one), or `unix` with a path."""
 
     scheme: str
     host: str = ""
@@ -36,7 +36,9 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Read ``tcp://host:port`` or ``unix:///path``. In ``tcp://*:port``, or ``tcp://:port``, the host is `ANY`.
+    """Read ``tcp://host:port``, ``tls://host:port`` or ``unix:///path``.
+
+    In ``tcp://*:port``, or ``tcp://:port``, the host is `ANY`.
 
     :raises AddressError: with what is wrong and an example.
     """
@@ -46,9 +48,9 @@ def parse(url: str) -> Address:
     match scheme.lower():
         case "unix":
             return _parse_unix(url, rest)
-        case "tcp":
-            return _parse_tcp(url)
-    raise AddressError(f"{url!r}: the scheme must be tcp or unix; {_EXAMPLE}")
+        case "tcp" | "tls" as kind:
+            return _parse_tcp(url, kind)
+    raise AddressError(f"{url!r}: the scheme must be tcp, tls or unix; {_EXAMPLE}")
 
 
 def _parse_unix(url: str, path: str) -> Address:
@@ -59,7 +61,7 @@ def _parse_unix(url: str, path: str) -> Address:
     return Address("unix", path=path)
 
 
-def _parse_tcp(url: str) -> Address:
+def _parse_tcp(url: str, scheme: str) -> Address:
     try:
         parts = urlsplit(url)
         host = ANY if parts.netloc.startswith(":") else parts.hostname
@@ -68,14 +70,14 @@ def _parse_tcp(url: str) -> Address:
         host, port, more = None, None, ""
     # urlsplit drops tabs and line ends: those are no part of an address.
     if more or not url.isprintable() or "@" in url or "#" in url or not host or port is None:
-        raise AddressError(f"{url!r}: a tcp address is a host and a port of 0 to 65535; {_EXAMPLE}")
-    return Address("tcp", host=host, port=port)
+        raise AddressError(f"{url!r}: a {scheme} address is a host and a port of 0 to 65535; {_EXAMPLE}")
+    return Address(scheme, host=host, port=port)
 
 
-def url_of(sock: socket.socket) -> str:
-    """The URL of a listening socket, with its real port."""
+def url_of(sock: socket.socket, *, secured: bool = False) -> str:
+    """The URL of a listening socket, with its real port; `secured`: TLS is spoken on it."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix://{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return f"tcp://{host}:{name[1]}"
+    return f"{'tls' if secured else 'tcp'}://{host}:{name[1]}"

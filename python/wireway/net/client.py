@@ -18,7 +18,7 @@ from typing import Any, Unpack
 
 from wireway._native import Connection, ServerCore
 from wireway.config import Buffers, Heartbeat, SocketOptions, Timeouts, native_options
-from wireway.errors import ConfigError, ConnectError, ConnectionClosedError, WirewayError
+from wireway.errors import ConfigError, ConnectError, ConnectionClosedError, TlsError, WirewayError
 from wireway.framing import Framing, Raw
 from wireway.loop import EventLoop
 from wireway.net.address import parse
@@ -39,6 +39,8 @@ from wireway.net.reconnecting import Backoff, Reconnect
 from wireway.net.requests import Correlate, check_deadline
 from wireway.net.resending import Resend
 from wireway.net.sending import SendResult
+from wireway.net.shaking import Shaking
+from wireway.net.tls import Tls
 
 __all__ = ["Client", "ClientOptions", "ClientState", "connect"]
 
@@ -56,7 +58,7 @@ class Client:
         async with wireway.connect("tcp://127.0.0.1:9000", framing=wireway.LengthPrefix(4)) as client:
             answer = await client.request(b"hello", deadline=5.0)
 
-    :param address: ``tcp://host:port`` or ``unix:///path``.
+    :param address: ``tcp://host:port``, ``tls://host:port`` or ``unix:///path``.
     :param framing: how the stream is cut into messages; `Raw` (not at all) unless told.
     :param on_message: ``on_message(client, message: bytes)``, a plain function or ``async def``, called for each
         message that is no answer to a `request`: in order, one at a time. It may itself await `request`. None: they
@@ -74,6 +76,7 @@ class Client:
     :param queue: what may wait while there is no connection; None: sending is refused then.
     :param resend: send again after a reconnect what was not acknowledged.
     :param requests: how answers find their requests; None: in order.
+    :param tls: whom to trust and who to be, for ``tls://``; unless told, whom the system trusts.
     :raises ConfigError: an option is wrong. `AddressError`: the address is.
 
     A message that was handed to a connection may be lost with it (at most once), unless `resend` says otherwise.
@@ -101,6 +104,7 @@ class Client:
         queue: OutgoingQueue | None = _QUEUE,
         resend: Resend | None = None,
         requests: Correlate | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Check the options. Nothing is opened before the client is awaited."""
         self._address, self._url = parse(address), address
@@ -122,6 +126,7 @@ class Client:
         self._options = native_options(timeouts=self._timeouts, buffers=buffers, heartbeat=heartbeat)
         self._drops = buffers is not None and buffers.when_slow in ("drop-oldest", "latest")
         self._socket, self._local = socket, local
+        self._shaking = Shaking(tls, self._address)
         self._on_message, self._on_reconnect, self._on_state = on_message, on_reconnect, on_state
         self._backoff = None if reconnect is None else Backoff(reconnect)
         self._retries_start = reconnect is not None and reconnect.at_start
@@ -211,6 +216,7 @@ class Client:
         link = _Link(self)
         handlers = {"batch": link.batch, "closed": link.closed, "wants_close": True}
         self._core = ServerCore(loop, self._framing._native(), handlers, self._options)
+        self._shaking.begin(self._core)
         self._over = loop.create_future()
         self._hold.loop = loop
         self._finalizer = weakref.finalize(self, self._hold.collected)
@@ -241,14 +247,19 @@ class Client:
         if self._hold.state is not ClientState.CONNECTING or self._core is None:
             sock.close()
             raise self._hold.closed_error()
-        self._hold.connection = self._core.adopt(sock.detach())
+        try:
+            self._hold.connection = await self._shaking.adopt(self._core, sock)
+        except TlsError:
+            if self.state is not ClientState.CONNECTING:  # it was closed meanwhile
+                raise self._hold.closed_error() from None
+            raise
         self._failure = None
         if self._backoff is not None:
             self._backoff.opened(self._hold.now())
 
     def _failed(self, error: OSError, *, retries: bool) -> float | None:
         """An attempt failed: the delay until the next, or None at the end of the client."""
-        reason = CloseReason.of_connect(error, self._url)
+        reason = self._shaking.reason(error) or CloseReason.of_connect(error, self._url)
         delay = self._backoff.next() if retries and self._backoff is not None else None
         if delay is None:
             self._hold.gave_up = True
@@ -373,6 +384,7 @@ class Client:
 
     def _lost(self, connection: Connection, evidence: dict[str, Any]) -> None:
         if connection is not self._hold.connection:
+            self._shaking.failed(connection, evidence)
             return
         if self._failure is not None:
             why, error = self._failure
@@ -469,6 +481,7 @@ class Client:
         if self._hold.state is ClientState.CLOSED:
             return
         self._hold.cancel()
+        self._shaking.give_up()
         self._hold.reason = reason
         self._hold.state = ClientState.CLOSED
         self._outlet.end()

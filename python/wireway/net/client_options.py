@@ -12,6 +12,7 @@ from wireway.net.outgoing import OutgoingQueue
 from wireway.net.reconnecting import Reconnect
 from wireway.net.requests import Correlate
 from wireway.net.resending import Resend
+from wireway.net.tls import Tls
 
 if TYPE_CHECKING:
     from wireway.net.client import Client
@@ -64,3 +65,4 @@ class ClientOptions(TypedDict, total=False):
     queue: OutgoingQueue | None
     resend: Resend | None
     requests: Correlate | None
+    tls: Tls | None

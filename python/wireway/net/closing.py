@@ -97,7 +97,10 @@ class CloseReason:
 
     @property
     def phase(self) -> str:
-        """How far it had come: ``connect``, ``proxy-header``, ``first-message``, ``open`` or ``closing``."""
+        """How far it had come.
+
+        ``connect``, ``proxy-header``, ``tls-handshake``, ``first-message``, ``open`` or ``closing``.
+        """
         return self.evidence.get("phase") or "open"
 
     @property

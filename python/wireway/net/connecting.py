@@ -62,8 +62,8 @@ async def open_socket(
     Cancellation, as failure, leaves no descriptor behind. Belongs to the thread that runs the loop.
     """
     where = parse(address) if isinstance(address, str) else address
-    if where.scheme == "tcp" and where.port == 0:
-        raise ConfigError(f"tcp://{where.host}:0: port 0 is for servers; name the port to connect to")
+    if where.scheme != "unix" and where.port == 0:
+        raise ConfigError(f"{where.scheme}://{where.host}:0: port 0 is for servers; name the port to connect to")
     if where.scheme == "unix" and local is not None:
         raise ConfigError("local is the host and port to connect from: a unix address has none")
     race = _Race(where, options if options is not None else SocketOptions(), local, sleep)
@@ -102,10 +102,7 @@ class _Race:
 
     @property
     def _url(self) -> str:
-        where = self._where
-        if where.scheme == "unix":
-            return f"unix://{where.path}"
-        return f"tcp://[{where.host}]:{where.port}" if ":" in where.host else f"tcp://{where.host}:{where.port}"
+        return str(self._where)
 
     # --- TCP ------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 Owns the rules and how sure they are. It knows no socket and no server: what it says of the same evidence is always the
 same. The facts behind the rules, with their sources: docs/explanation/resets.md. A verdict is a guess with a number:
 two causes that leave the same packets on the wire can not be told apart from one end, and then the second is named too.
+
+Long because: every way to end has its rule, and they are read beside each other.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wireway.net.evidence import UNREACHABLE, Case, Evidence, errno_name, size
+from wireway.net.evidence import CODES, UNREACHABLE, Case, Evidence, errno_name, size
 from wireway.net.tcp_info import TcpInfo
 
 __all__ = ["Verdict", "bottleneck", "diagnose", "verdict"]
@@ -23,6 +25,7 @@ _LONG_IDLE = 60.0
 """Seconds after which firewalls and NAT may have forgotten a connection; RFC 5382 asks for hours, many keep minutes."""
 
 _MIDDLEBOX = "a firewall, NAT or load balancer between cut the connection"
+_BETWEEN = "somebody between shows a certificate of its own"
 _LINGER = "its program aborted on purpose (SO_LINGER with 0 seconds)"
 
 
@@ -308,6 +311,24 @@ def _network_is_bad(case: Case) -> bool:
     return case.unsent > 0 and case.figure("retransmits") >= 2
 
 
+def _tls(case: Case) -> Verdict:
+    """TLS says itself what was wrong; what is added is whom to ask."""
+    text, *others = {
+        "tls-garbage": ("a program that speaks no TLS on a TLS port", "a port scan", "plain HTTP, or a PROXY header"),
+        "tls-version": ("it is too old, or its TLS is set to old versions", _MIDDLEBOX),
+        "tls-no-certificate": ("a client that was not given its certificate",),
+        "tls-expired": ("its certificate was not renewed", "the clock of this machine is wrong"),
+        "tls-wrong-host": ("a certificate for another name, or an address that leads elsewhere",),
+        "tls-unknown-ca": ("an authority that is not trusted here", "an intermediate certificate is missing", _BETWEEN),
+        "tls-bad-certificate": ("a certificate that was made for something else, or badly", _BETWEEN),
+        "tls-rejected": ("the peer did not accept what this side is or wants: the alert says what",),
+        "tls-truncated": ("its process ended or was killed, or it closes without a close_notify as old programs do",
+                          "somebody between cut the stream"),
+        "tls-handshake-timeout": ("the peer is no TLS client, hangs, or is far too slow", "slowloris", _MIDDLEBOX),
+    }.get(case.code, ("the peer breaks the protocol, or somebody between changed what it sent",))  # fmt: skip
+    return Verdict(f"{case.why}: {text}", 0.8 if others else 0.9, tuple(others))
+
+
 def _handler(case: Case) -> Verdict:
     return Verdict(f"our own handler failed: {case.why}", 1.0)
 
@@ -336,6 +357,7 @@ _BY_CODE: dict[str, Callable[[Case], Verdict]] = {
     "bad-frame": _bad_frame,
     "frame-too-large": _bad_frame,
     "bad-proxy-header": _bad_frame,
+    **{code: _tls for code in CODES if code.startswith("tls-")},
     "handler-error": _handler,
     "handler-cancelled": _handler,
     "first-message-timeout": _silent,

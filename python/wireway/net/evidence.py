@@ -28,11 +28,14 @@ __all__ = [
 ]
 
 Side = Literal["local", "peer", "kernel", "network"]
-Phase = Literal["connect", "proxy-header", "first-message", "open", "closing"]
+Phase = Literal["connect", "proxy-header", "tls-handshake", "first-message", "open", "closing"]
 
 CODES: Mapping[str, Side] = {
     "peer-closed": "peer", "peer-reset": "peer", "truncated-frame": "peer", "bad-frame": "peer",
     "frame-too-large": "peer", "bad-proxy-header": "peer",
+    "tls-garbage": "peer", "tls-version": "peer", "tls-no-certificate": "peer", "tls-expired": "peer",
+    "tls-wrong-host": "peer", "tls-unknown-ca": "peer", "tls-bad-certificate": "peer", "tls-rejected": "peer",
+    "tls-truncated": "peer", "tls-error": "peer", "tls-handshake-timeout": "local",
     "timed-out": "network", "io-error": "kernel",
     "closed": "local", "server-stopped": "local", "aborted": "local",
     "handler-error": "local", "handler-cancelled": "local", "refused": "local",

@@ -14,14 +14,14 @@ import logging
 import math
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wireway.config import SocketOptions
-from wireway.errors import AddressError, AddressInUseError
-from wireway.net.address import ANY, Address
+from wireway.errors import AddressError, AddressInUseError, ConfigError
+from wireway.net.address import ANY, Address, url_of
 
 __all__ = ["Listening", "SocketFile", "listen"]
 
@@ -65,6 +65,7 @@ class Listening:
     def __init__(self, inherited: Iterable[socket.socket] = ()) -> None:
         """Own `inherited` sockets too, but not their files."""
         self.sockets: list[socket.socket] = list(inherited)
+        self._secured: set[socket.socket] | None = None
         self._files: list[SocketFile] = []
 
     def close(self) -> None:
@@ -89,11 +90,22 @@ class Listening:
                     share.append(sock)
                 continue
             twins = _twins(sock, options, takers)
+            if self._secured is not None and sock in self._secured:
+                self._secured.update(twins)
             place = self.sockets.index(sock)
             self.sockets[place : place + 1] = twins
             for share, twin in zip(shares, twins, strict=True):
                 share.append(twin)
         return shares
+
+    def secured(self, addresses: Sequence[Address]) -> set[socket.socket]:
+        """The sockets on which TLS is spoken. Of inherited ones that follows from `addresses`, which they are for.
+
+        :raises ConfigError: it does not: TLS and plain addresses are mixed, and the ports do not tell.
+        """
+        if self._secured is None:
+            self._secured = _secured(self.sockets, addresses)
+        return self._secured
 
     def add(self, sock: socket.socket) -> None:
         """Own one socket more."""
@@ -112,6 +124,7 @@ def listen(addresses: Iterable[Address], options: SocketOptions) -> Listening:
     :raises OSError: anything else that the kernel says, for example EACCES for a port below 1024.
     """
     listening = Listening()
+    listening._secured = secured = set[socket.socket]()
     try:
         for address in addresses:
             if address.scheme == "unix":
@@ -119,10 +132,32 @@ def listen(addresses: Iterable[Address], options: SocketOptions) -> Listening:
             else:
                 for sock in _listen_tcp(address, options):
                     listening.add(sock)
+                    if address.scheme == "tls":
+                        secured.add(sock)
     except BaseException:
         listening.close()
         raise
     return listening
+
+
+def _secured(sockets: Sequence[socket.socket], addresses: Sequence[Address]) -> set[socket.socket]:
+    schemes = {address.scheme for address in addresses if address.scheme != "unix"}
+    found = {sock for sock in sockets if sock.family != socket.AF_UNIX}
+    if "tls" not in schemes:
+        return set()
+    if "tcp" not in schemes:
+        return found
+    by_port = {address.port: address.scheme for address in addresses if address.scheme != "unix" and address.port}
+    for sock in tuple(found):
+        scheme = by_port.get(sock.getsockname()[1])
+        if scheme is None:
+            raise ConfigError(
+                f"{url_of(sock)} was inherited, and whether TLS is spoken there can not be told: "
+                "give every address its port, or only tls:// or only tcp:// ones"
+            )
+        if scheme == "tcp":
+            found.remove(sock)
+    return found
 
 
 # --- TCP ----------------------------------------------------------------------------------------------------------

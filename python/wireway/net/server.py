@@ -25,13 +25,15 @@ from wireway.net.address import Address, parse, url_of
 from wireway.net.callbacks import BatchHandler, Callbacks, CloseHandler, ConnectHandler, MessageHandler
 from wireway.net.closing import ClosedLog, CloseReason
 from wireway.net.descriptors import budget, raise_soft_limit, warn_of_what_does_not_fit
-from wireway.net.evidence import Evidence
+from wireway.net.evidence import CODES, Evidence
 from wireway.net.listening import Listening, listen
 from wireway.net.memory import MemoryReport
 from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
 from wireway.net.reach import Local, Reach, WorkerInfo, alone
+from wireway.net.renewing import Securing
 from wireway.net.requests import Correlate
 from wireway.net.stats import ServerStats
+from wireway.net.tls import Tls
 
 if TYPE_CHECKING:
     from wireway.observe.stalls import Stall, Watching
@@ -43,6 +45,7 @@ logger = logging.getLogger("wireway.server")
 _LEVELS = {
     "handler-error": logging.ERROR,
     **dict.fromkeys(("frame-too-large", "bad-frame", "truncated-frame", "bad-proxy-header"), logging.WARNING),
+    **{code: logging.INFO for code in CODES if code.startswith("tls-")},
 }
 """What is logged louder than DEBUG: our own errors, and peers that break the protocol."""
 
@@ -66,8 +69,8 @@ _STALLS = Stalls()
 class Server:
     """A TCP or Unix server that calls a handler for each message.
 
-    :param address: ``tcp://host:port`` (port 0: any free one; host ``*``: every address of this machine),
-        ``unix:///path``, or several of them.
+    :param address: ``tcp://host:port`` or ``tls://host:port`` (port 0: any free one; host ``*``: every address of this
+        machine), ``unix:///path``, or several of them.
     :param framing: how the stream is cut into messages; `Raw` (not at all) unless told.
     :param handler: an object whose methods are the handlers: `on_connect`, `on_message`, `on_batch`, `on_close`; or
         its class, of which the server makes one instance. Without it, decorate functions.
@@ -81,6 +84,7 @@ class Server:
     :param processes: the same, in that many processes.
     :param requests: how answers to ``conn.request`` are told apart; None: the next message that comes is the answer.
     :param stalls: when the loop counts as stalled; after 1 s unless told, None for never.
+    :param tls: certificates and who may come, for ``tls://``.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
     :raises ConfigError: an option is wrong.
 
@@ -103,10 +107,12 @@ class Server:
         processes: int | None = None,
         requests: Correlate | None = None,
         stalls: Stalls | None = _STALLS,
+        tls: Tls | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""
         self._addresses = _addresses(address)
+        self._securing = Securing(tls, self._addresses)
         self._framing: Framing = Raw() if framing is None else framing
         if not isinstance(self._framing, Framing):
             names = ", ".join(kind.__name__ for kind in get_args(Framing))
@@ -227,7 +233,8 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """The URLs that it listens on, with real ports. Empty before the start and after the end."""
-        return [url_of(sock) for sock in self._listening.sockets]
+        secured = self._listening.secured(self._addresses)
+        return [url_of(sock, secured=sock in secured) for sock in self._listening.sockets]
 
     @property
     def backend(self) -> str:
@@ -305,6 +312,14 @@ class Server:
         :param idle: only those without a byte for so many seconds or more.
         """
         return [] if self._core is None else self._core.leaks(age, idle)
+
+    def reload_tls(self) -> None:
+        """Read certificates and keys again, for those who come from now on. If they can not be used nothing changes.
+
+        :raises ConfigError: they can not be used.
+        :raises WirewayError: the server does not run, or has no TLS.
+        """
+        self._securing.reload()
 
     @property
     def bans(self) -> dict[str, float]:
@@ -406,9 +421,12 @@ class Server:
         self._listening = listening
         try:
             self._core = self._counted = core = self._make_core(loop)
-            self._listeners = [Listener(loop, sock, framed=core) for sock in listening.sockets]
+            self._securing.begin(core, loop)
+            secured = listening.secured(self._addresses)
+            self._listeners = [Listener(loop, sock, framed=core, secured=sock in secured) for sock in listening.sockets]
         except BaseException:
             self._stop_listening()
+            self._securing.end()
             self._core = None
             if self._pool is not None:
                 self._pool.stop()
@@ -422,6 +440,7 @@ class Server:
     def _check(self) -> None:
         """Refuse what can not be served."""
         self._callbacks.check()
+        self._securing.check()
         if self._callbacks.offload is None and (self._threads or self._processes):
             raise ConfigError("threads= and processes= are for on_message, which the server has not")
 
@@ -466,6 +485,7 @@ class Server:
         deadline = loop.time() + self._drain_timeout
         self.stop()
         late = self._stop_listening()
+        self._securing.end()
         try:
             if late:
                 await asyncio.sleep(0)  # accepted already: they are let in, and drained with the others

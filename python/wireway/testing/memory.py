@@ -46,6 +46,7 @@ class MemoryConnection:
         self.local, self.peer = _NAMES if number % 2 else _NAMES[::-1]
         self.state: Any = None
         self.user: str | None = None
+        self.tls: None = None
         self.reason: CloseReason | None = None
         """Why it closed, as `on_close` would be told; None while it is open."""
         self._other: MemoryConnection = self

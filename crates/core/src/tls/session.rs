@@ -468,6 +468,11 @@ impl Session {
         Err(error)
     }
 
+    /// What ended it, if something went wrong.
+    pub fn fault(&self) -> Option<&TlsError> {
+        self.failed.as_deref()
+    }
+
     /// What was agreed so far. Makes copies: for when somebody asks.
     pub fn facts(&self) -> Facts {
         let common = self.common();
@@ -493,6 +498,14 @@ impl Session {
     /// Bytes that this session holds in buffers of its own: nothing, at rest. rustls' state is not counted.
     pub fn buffered(&self) -> usize {
         self.partial.capacity() + self.out.capacity() + self.early.capacity()
+    }
+
+    /// Memory of the connection behind it, bytes, without what that allocates in turn.
+    pub fn own_size(&self) -> usize {
+        match &self.side {
+            Side::Server(connection) => size_of_val(&**connection),
+            Side::Client(connection) => size_of_val(&**connection),
+        }
     }
 
     fn common(&self) -> &CommonState {

@@ -56,6 +56,9 @@ impl Connection {
         }
         self.flags.clear(Flag::HEADER);
         self.begin(slf, core)?;
+        if self.flags.any(Flag::SECURE) {
+            return Ok(()); // what came behind the header was no message
+        }
         self.feed(slf, core)?;
         self.go_on(slf, core)
     }
@@ -68,14 +71,15 @@ impl Connection {
         let ip = self.peer.get().map(|peer| peer.ip());
         let now = core.now();
         let named = self.flags.any(Flag::NAMED);
-        let spoiled = matches!(code, "bad-frame" | "frame-too-large" | "bad-proxy-header");
+        let spoiled =
+            matches!(code, "bad-frame" | "frame-too-large" | "bad-proxy-header" | "tls-garbage");
         // A proxy that looks whether we are there hangs up at once, in its own name.
         let client = !self.flags.any(Flag::PROXIED)
             || self.if_extra(|extra| extra.local.is_some()).unwrap_or(false);
         let flapped = client
             && !self.flags.any(Flag::SPOKEN)
             && now - self.account.opened.get() < FLAPPING
-            && matches!(code, "peer-closed" | "peer-reset" | "truncated-frame");
+            && matches!(code, "peer-closed" | "peer-reset" | "truncated-frame" | "tls-truncated");
         self.server
             .get()
             .admit(|gate| {
@@ -123,10 +127,10 @@ impl Connection {
             return self.go_on(slf, core);
         }
         let (code, why) = if self.flags.any(Flag::ENDED) {
-            ("peer-closed", "the peer closed")
+            self.how_peer_ended()
         } else {
-            ("closed", "on_connect returned")
+            ("closed", "on_connect returned".to_owned())
         };
-        self.begin_close(slf, core, code, why.to_owned(), None)
+        self.begin_close(slf, core, code, why, None)
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! | deadline | counts from |
 //! |---|---|
+//! | TLS handshake | the begin; no other but the lifetime counts before its end |
 //! | first message | the begin or the end of `on_connect`, until the first whole message |
 //! | idle, read, write | the last bytes either way, in, out |
 //! | write stall | when something was first left unsent, and again each time the kernel takes some of it |
@@ -187,6 +188,12 @@ impl Connection {
         let closing = |code, what, seconds| Due::Close(code, what, seconds);
         let life = limits.lifetime;
         by(opened + life, closing("lifetime", "it was open", life));
+        if self.flags.any(Flag::SHAKING) && !self.flags.any(Flag::HEADER) {
+            let shake = server.handshake_seconds();
+            let what = "the TLS handshake was not done";
+            by(account.attended.get() + shake, closing("tls-handshake-timeout", what, shake));
+            return earliest;
+        }
         if self.flags.any(Flag::THROTTLED)
             && let Some(when) = self.resumes_at()
         {

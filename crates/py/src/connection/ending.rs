@@ -39,7 +39,7 @@ impl Connection {
             self.if_extra(|extra| extra.farewell.as_ref().map(|farewell| farewell.code)).flatten();
         match code {
             Some(code) => matches!(code, "peer-closed" | "closed" | "server-stopped"),
-            None => !self.decoder.borrow().is_partial(),
+            None => !self.decoder.borrow().is_partial() && !self.was_cut_off(),
         }
     }
 
@@ -78,7 +78,7 @@ impl Connection {
         let reactor = &core.get().reactor;
         let outcome = self.moved(core.get(), |conn| {
             conn.pause(&*reactor.driver);
-            if self.flags.any(Flag::ENDED) {
+            if self.flags.any(Flag::ENDED) && !self.flags.any(Flag::SECURE) {
                 // The peer has said all: closing sends the FIN.
                 conn.flush(&*reactor.driver, &reactor.pool)
             } else {
@@ -258,10 +258,13 @@ impl Connection {
     fn record(&self, py: Python<'_>, core: &LoopCore) -> Record {
         let account = &self.account;
         let now = core.now();
-        let (fd, queued) = {
+        let (fd, queued, goodbye) = {
             let conn = self.conn.borrow();
-            (conn.fd(), conn.queued())
+            (conn.fd(), conn.queued(), conn.goodbye())
         };
+        let mut death = autopsy(fd);
+        // Nobody misses a goodbye: it is no data of ours.
+        death.unsent = death.unsent.saturating_sub(goodbye as u32);
         let (code, why, errno) = self
             .if_extra(|extra| {
                 extra.farewell.as_ref().map(|farewell| {
@@ -279,7 +282,7 @@ impl Connection {
             errno,
             peer: self.peer.get(),
             phase: self.phase(),
-            death: autopsy(fd),
+            death,
             queued,
             backlog,
             partial: self.decoder.borrow().pending(),
@@ -297,6 +300,8 @@ impl Connection {
         let lingered = self.if_extra(|extra| extra.closing_since).unwrap_or(0.0);
         if self.flags.any(Flag::HEADER) {
             "proxy-header"
+        } else if self.flags.any(Flag::SHAKING) {
+            "tls-handshake"
         } else if lingered > 0.0 && self.conn.borrow().queued() > 0 {
             "closing"
         } else if self.flags.any(Flag::SPOKEN) {

@@ -85,6 +85,8 @@ pub struct Extra {
     /// Messages that came before an answer that a handler waits for.
     pub aside: VecDeque<Py<PyBytes>>,
     pub aside_bytes: usize,
+    /// Called when the TLS handshake of a client is done.
+    pub shaken: Option<Py<PyAny>>,
     /// Since when not everything left, seconds.
     pub stalled_since: f64,
     /// Bytes that the peer had acknowledged then.
@@ -116,12 +118,14 @@ impl Extra {
             && self.local.is_none()
             && self.replies.is_none()
             && self.aside.is_empty()
+            && self.shaken.is_none()
     }
 
     /// Shows the collector what it holds.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.task)?;
         visit.call(&self.replies)?;
+        visit.call(&self.shaken)?;
         if let Some(receiver) = &self.receiver {
             visit.call(&receiver.future)?;
         }

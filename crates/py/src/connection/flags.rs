@@ -63,6 +63,11 @@ impl Flag {
     /// Requests of ours may be under way.
     pub const ANSWERED: u32 = 1 << 25;
 
+    /// TLS is under it, or comes.
+    pub const SECURE: u32 = 1 << 27;
+    /// The TLS handshake is not done.
+    pub const SHAKING: u32 = 1 << 28;
+
     /// What keeps the next message from being handled.
     pub const BLOCKED: u32 = Self::BUSY
         | Self::PRESSED

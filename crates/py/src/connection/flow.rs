@@ -132,6 +132,7 @@ impl Connection {
             let why = "the peer closed in the middle of a frame".to_owned();
             return self.begin_close(slf, core, "truncated-frame", why, None);
         }
-        self.begin_close(slf, core, "peer-closed", "the peer closed".to_owned(), None)
+        let (code, why) = self.how_peer_ended();
+        self.begin_close(slf, core, code, why, None)
     }
 }

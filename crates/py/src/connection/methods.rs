@@ -43,6 +43,14 @@ impl Connection {
         }
     }
 
+    /// What TLS agreed on, and who the peer is: `wireway.net.tls.TlsInfo`. None without TLS, and before `on_connect`.
+    #[getter]
+    fn tls<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(facts) = slf.get().tls_facts(slf.py()) else { return Ok(None) };
+        let module = slf.py().import(intern!(slf.py(), "wireway.net.tls"))?;
+        module.getattr("TlsInfo")?.call_method1("of", facts).map(Some)
+    }
+
     /// Yours: whatever you keep for this connection. None at first.
     #[getter]
     fn get_state(&self, py: Python<'_>) -> Option<Py<PyAny>> {

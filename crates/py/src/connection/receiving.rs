@@ -34,6 +34,9 @@ impl Connection {
                 if self.flags.any(Flag::LINGERS) {
                     return self.over(slf, core);
                 }
+                if self.flags.any(Flag::SECURE) && self.is_cut_off(slf, core)? {
+                    return Ok(());
+                }
                 self.feed(slf, core)?;
                 if self.flags.any(Flag::ANSWERED) {
                     self.fail_requests(slf.py())?;
@@ -58,7 +61,7 @@ impl Connection {
 
     /// Notes that bytes came.
     #[inline]
-    fn note_received(&self, core: &LoopCore, bytes: usize) {
+    pub(super) fn note_received(&self, core: &LoopCore, bytes: usize) {
         let account = &self.account;
         account.last_in.set(core.moment.get());
         account.bytes_in.set(account.bytes_in.get() + bytes as u64);
@@ -84,9 +87,25 @@ impl Connection {
         data: &[u8],
     ) -> PyResult<()> {
         self.note_received(core.get(), data.len());
-        if self.flags.any(Flag::METERED) {
-            self.meter(core.get(), data.len());
+        if self.flags.any(Flag::METERED | Flag::SECURE) {
+            if self.flags.any(Flag::METERED) {
+                self.meter(core.get(), data.len());
+            }
+            if self.flags.any(Flag::SECURE) && !self.flags.any(Flag::HEADER) {
+                return self.unseal(slf, core, data);
+            }
         }
+        self.take_in(slf, core, data)
+    }
+
+    /// Takes bytes of messages.
+    #[inline]
+    pub(super) fn take_in(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+        data: &[u8],
+    ) -> PyResult<()> {
         if self.flags.any(Flag::BLOCKED | Flag::PINGED) {
             if self.flags.any(Flag::CLOSING)
                 || (self.flags.any(Flag::STOPPING) && !self.flags.any(Flag::ANSWERED))
@@ -114,7 +133,7 @@ impl Connection {
     /// Whether what comes next could be handled as it is: then it is received into its own object.
     pub fn wants_room(&self) -> bool {
         let server = self.server.get();
-        !self.flags.any(Flag::BLOCKED | Flag::REFRAMED | Flag::METERED)
+        !self.flags.any(Flag::BLOCKED | Flag::REFRAMED | Flag::METERED | Flag::SECURE)
             && !server.options.bounds_messages
             && matches!(server.framing, Framing::Raw)
             && server.with_handlers(|handlers| !handlers.batch).unwrap_or(false)

@@ -143,7 +143,11 @@ impl Connection {
     }
 
     #[inline]
-    fn flush_now(&self, slf: &Bound<'_, Self>, core: &Bound<'_, LoopCore>) -> PyResult<()> {
+    pub(super) fn flush_now(
+        &self,
+        slf: &Bound<'_, Self>,
+        core: &Bound<'_, LoopCore>,
+    ) -> PyResult<()> {
         let reactor = &core.get().reactor;
         let outcome = self.moved(core.get(), |conn| conn.flush(&*reactor.driver, &reactor.pool));
         self.flushed(slf, core, outcome)
@@ -159,7 +163,12 @@ impl Connection {
         let mut conn = self.conn.borrow_mut();
         let before = conn.queued();
         let outcome = act(&mut conn);
-        let taken = before - conn.queued();
+        let added = conn.take_added();
+        let taken = before.saturating_add_signed(added) - conn.queued();
+        if added != 0 {
+            let written = &self.account.written;
+            written.set(written.get().saturating_add_signed(added as i64));
+        }
         if taken > 0 && outcome.is_ok() {
             self.account.last_out.set(core.moment.get());
             self.server.get().count_sent(taken);

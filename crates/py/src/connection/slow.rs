@@ -15,7 +15,7 @@ use super::{Connection, Flag};
 
 impl Connection {
     /// Queues a message that is framed already and shared with other connections. `None`: a connection
-    /// that is closing takes none.
+    /// that is closing takes none, nor one whose `on_connect` is still to come.
     pub fn post(
         &self,
         slf: &Bound<'_, Self>,
@@ -23,7 +23,7 @@ impl Connection {
         message: &Shared,
         manner: &Manner,
     ) -> PyResult<Option<Outcome>> {
-        if self.flags.any(Flag::CLOSING | Flag::HALF) {
+        if self.flags.any(Flag::CLOSING | Flag::HALF | Flag::HEADER | Flag::SHAKING) {
             return Ok(None);
         }
         if self.flags.any(Flag::PRESSED) {

@@ -40,7 +40,7 @@ impl Connection {
             kernel.other as usize,
             conn.heap_size() + outbox,
             self.decoder.borrow().heap_size() + kept,
-            places + rare,
+            places + rare + conn.session_size(),
         )
     }
 

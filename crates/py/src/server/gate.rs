@@ -15,11 +15,12 @@ use super::record::{Death, Record};
 use super::{ServerCore, peer_of};
 
 impl ServerCore {
-    /// A socket was accepted.
+    /// A socket was accepted. `secured`: TLS comes first.
     pub fn accepted(
         slf: &Bound<'_, Self>,
         core: &Bound<'_, LoopCore>,
         fd: OwnedFd,
+        secured: bool,
     ) -> PyResult<()> {
         let this = slf.get();
         let now = core.get().now();
@@ -46,6 +47,9 @@ impl ServerCore {
             }
         };
         connection.get().gated(ip.is_some());
+        if secured {
+            connection.get().secure();
+        }
         if proxied {
             connection.get().await_header(core.get());
             return Ok(());

@@ -16,6 +16,7 @@ use crate::interp;
 use crate::outcome;
 
 use super::options::{self, Options, WhenSlow};
+use super::tls::Role;
 use super::{Handlers, RECORDS, ServerCore, fanout, peer_of, stats};
 
 #[pymethods]
@@ -51,28 +52,50 @@ impl ServerCore {
             held: RefCell::default(),
             drained: RefCell::new(None),
             spending: Cell::new(false),
+            tls: RefCell::new(None),
+            handshake: Cell::new(f64::INFINITY),
         })
     }
 
     /// Takes over a connected, non-blocking stream socket: from now on the connection owns the descriptor.
-    fn adopt<'py>(slf: &Bound<'py, Self>, fd: RawFd) -> PyResult<Bound<'py, Connection>> {
+    ///
+    /// With `shaken` TLS comes first, and `shaken()` is called when its handshake is done.
+    #[pyo3(signature = (fd, shaken = None))]
+    fn adopt<'py>(
+        slf: &Bound<'py, Self>,
+        fd: RawFd,
+        shaken: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Connection>> {
         let core = slf.get().core(slf.py());
         core.get().check()?;
         // SAFETY: the caller gives the descriptor away.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let peer = peer_of(&fd);
         let connection = Connection::open(core, slf.clone().unbind(), fd, peer)?;
+        if let Some(shaken) = shaken {
+            connection.get().secure_with(shaken);
+        }
         connection.get().begin(&connection, core)?;
         Ok(connection)
     }
 
     /// A descriptor that a listener had accepted when it was closed. Passes the gate as any other.
-    fn _accepted(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<()> {
+    fn _accepted(slf: &Bound<'_, Self>, fd: RawFd, secured: bool) -> PyResult<()> {
         let core = slf.get().core(slf.py());
         // SAFETY: the listener gives the descriptor away.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         core.get().check()?;
-        Self::accepted(slf, core, fd)
+        Self::accepted(slf, core, fd, secured)
+    }
+
+    /// What the handshakes of those who come from now on are made with: a `TlsServer`, or a `TlsClient` and the name
+    /// of its server. A handshake may take so many seconds.
+    fn _secure(&self, tls: &Bound<'_, PyAny>, name: Option<String>, seconds: f64) -> PyResult<()> {
+        let role = Role::read(tls, name)?;
+        self.handshake.set(seconds);
+        let former = self.tls.borrow_mut().replace(role);
+        drop(former);
+        Ok(())
     }
 
     /// The open connections.
