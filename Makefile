@@ -48,6 +48,9 @@ bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/
 hold: .venv/.native ## 200,000 connections over workers for five minutes (ARGS="--connections 40000 --seconds 30"); seven minutes, 8 GiB
 	$(bin)/python benchmarks/hold.py $(ARGS)
 
+reload: .venv/.native ## A program replaced under load: 2,000 connections, 50,000 messages a second (ARGS="--rolls 2"); one minute
+	$(bin)/python benchmarks/reload.py $(ARGS)
+
 scale: .venv/.native ## Two workers against one (ARGS="--workers 4"); half a minute
 	$(bin)/python benchmarks/scale.py $(ARGS)
 
@@ -87,7 +90,7 @@ help: ## Print this table
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make VERB\n" } \
 		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: run test check bench hold scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
+.PHONY: run test check bench hold reload scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
 
 # --- the parts of `make test` --------------------------------------------------------------------------------------
 

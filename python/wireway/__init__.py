@@ -18,7 +18,7 @@ The map::
 
 from wireway import framing
 from wireway._native import Connection
-from wireway.config import Access, Ban, Buffers, Heartbeat, Keepalive, Limits, SocketOptions, Stalls, Timeouts
+from wireway.config import Access, Ban, Buffers, Handover, Heartbeat, Keepalive, Limits, SocketOptions, Stalls, Timeouts
 from wireway.errors import (
     AddressError,
     AddressInUseError,
@@ -97,6 +97,7 @@ __all__ = [
     "FixedLength",
     "FrameError",
     "Framing",
+    "Handover",
     "Heartbeat",
     "Keepalive",
     "LengthPrefix",

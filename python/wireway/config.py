@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -25,6 +25,7 @@ __all__ = [
     "Access",
     "Ban",
     "Buffers",
+    "Handover",
     "Heartbeat",
     "Keepalive",
     "Limits",
@@ -444,6 +445,37 @@ class Stalls:
             raise _refuse(self, "after", self.after, "it must be at least 0.01 seconds; Server(stalls=None) is off")
         _bools(self, "stack")
         _numbers(self, 1, "stalls", "keep", off=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handover:
+    """How a server hands its connections to the next program, when SIGUSR2 asks for it.
+
+    :raises ConfigError: an option is wrong.
+    """
+
+    encode: Callable[[Any], bytes] | None = None
+    """`Connection.state` as bytes; None: by pickle. What it raises leaves the connection with the old program."""
+    decode: Callable[[bytes], Any] | None = None
+    """The state of such bytes, in the new program."""
+    check: Callable[[], object] | None = None
+    """Called in the new program before it takes anything: what it raises is the end of it, and the old goes on."""
+    ready: float = 30.0
+    """Seconds that the new program may take until it is ready."""
+    handlers: float = 5.0
+    """Seconds that handlers in flight may take to finish; connections whose handler takes longer stay."""
+
+    def __post_init__(self) -> None:
+        for name in ("encode", "decode", "check"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise _refuse(self, name, value, "it must be a function, or None")
+        if (self.encode is None) != (self.decode is None):
+            raise _refuse(self, "decode", self.decode, "encode and decode are given both, or neither")
+        for name in ("ready", "handlers"):
+            value = getattr(self, name)
+            if not (_is_number(value) and value > 0):
+                raise _refuse(self, name, value, "it must be more than 0 seconds")
 
 
 def _networks(group: Access, name: str) -> tuple[str, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import struct
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Run
-from support.examples import FOLDER, example
+from support.examples import FOLDER, example, path_of
 from support.peers import Ends
 from wireway.testing import FakeClock, FaultyLink, check_service, no_leaks, served
 
@@ -186,3 +188,16 @@ def test_11_tls(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert "device-7 over TLSv1.3: it is 21 degrees" in told
     assert "and I am still here" in told
+
+
+def test_12_zero_downtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a free port, as it starts itself anew from its file."""
+    path = tmp_path / "program.py"
+    path.write_text(path_of(12).read_text().replace("127.0.0.1:9000", "127.0.0.1:0"))
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    names: dict[str, Any] = {"__name__": "program", "__file__": str(path)}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    first, second = names["main"]()
+    assert first.endswith(": your line 1 is hello")
+    assert second.endswith(": your line 2 is still there?")
+    assert first.split(":")[0] != second.split(":")[0]

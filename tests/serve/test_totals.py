@@ -149,12 +149,16 @@ def test_totals_balance_when_workers_are_killed_and_rolled(program: Program) -> 
     until(lambda: sorted(each["generation"] for each in asker.workers() if each["state"] == "serving") == [1, 2])
     program.process.send_signal(signal.SIGHUP)
     until(lambda: len(program.started()) == 5)
+    until(lambda: len(asker.workers()) == 2)
+    moved = asker.total()
+    assert moved["open"] == len(here)
+    assert moved["closed"]["handed-over"] == moved["adopted"] > 0
     for each in program.clients:
-        each.sock.close()
+        each.close()
     late = program.client()
     until(lambda: late.total()["open"] == 1)
     total = late.total()
-    assert total["accepted"] == everybody + 1
+    assert total["accepted"] - total["adopted"] == everybody + 1
     assert total["closed"]["worker-lost"] == len(victims)
 
 

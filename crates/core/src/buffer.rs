@@ -241,6 +241,14 @@ impl SendQueue {
         self.rest.is_empty().then(|| &self.head.bytes()[self.offset..])
     }
 
+    /// A copy of the unsent bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.length);
+        all.extend_from_slice(&self.head.bytes()[self.offset..]);
+        self.rest.iter().for_each(|chunk| all.extend_from_slice(chunk.bytes()));
+        all
+    }
+
     /// Fills `slices` with the first unsent pieces and returns how many were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         if self.is_empty() {
@@ -310,6 +318,7 @@ mod tests {
             queue.append(&mut later);
             assert!(later.is_empty());
             assert_eq!(content(&queue), &b"abcdefghijklm"[cut..]);
+            assert_eq!(queue.to_vec(), &b"abcdefghijklm"[cut..]);
         }
     }
 

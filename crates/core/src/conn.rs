@@ -25,7 +25,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::buffer::{Payload, Pool, SendQueue};
-use crate::driver::{Driver, Fate, Sent};
+use crate::driver::{Driver, Fate, Sent, Withdrawn};
 use crate::op::{Cancel, Op, Role, Token};
 use crate::sys;
 
@@ -66,6 +66,9 @@ pub enum Pressure {
     /// At most `low` bytes wait: it may go on.
     Fell,
 }
+
+/// What came and nobody was told of, and the end or the error behind it.
+pub type Came = (Vec<u8>, Option<io::Result<()>>);
 
 /// A connected stream socket under a driver.
 pub struct Conn {
@@ -292,6 +295,35 @@ impl Conn {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the connection out of the kernel's hands: nothing is in flight afterwards, and what was queued is here
+    /// again. What came and nobody was told of, and the end behind it, are returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::withdraw`]. Nothing is lost then; it receives no more until it is asked to.
+    pub fn withdraw(&mut self, driver: &dyn Driver, pool: &Pool) -> io::Result<Came> {
+        let Withdrawn { received, mut end, sending } = driver.withdraw(self.token)?;
+        if let Some((mut queue, result)) = sending {
+            self.in_flight = false;
+            match result {
+                Ok(count) => {
+                    queue.advance(pool, count);
+                    self.shrink(pool, count);
+                }
+                // The socket says it once; whoever goes on must hear it.
+                Err(error) => end = end.or(Some(Err(error))),
+            }
+            queue.append(&mut self.queue);
+            self.queue = queue;
+        }
+        Ok((received, end))
+    }
+
+    /// A copy of what is queued, in order. Only what is in flight is not in it: see [`Conn::withdraw`].
+    pub fn unsent(&self) -> Vec<u8> {
+        self.queue.to_vec()
     }
 
     /// Sends FIN after what is queued. Writing is over; reading goes on.

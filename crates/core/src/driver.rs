@@ -63,6 +63,17 @@ pub enum Sent {
     Failed(io::Error),
 }
 
+/// What of a stream was under way when it was taken out of the kernel's hands.
+#[derive(Debug, Default)]
+pub struct Withdrawn {
+    /// What the kernel had handed over and nobody was told of, in order.
+    pub received: Vec<u8>,
+    /// What comes after it, if that is known already: the end of the stream, or its error.
+    pub end: Option<io::Result<()>>,
+    /// The queue that the driver held, and how many bytes of it the kernel took or why it refuses.
+    pub sending: Option<(SendQueue, io::Result<usize>)>,
+}
+
 /// What is to become of a descriptor that is detached.
 #[derive(Debug)]
 pub enum Fate {
@@ -121,6 +132,16 @@ pub trait Driver {
         self.submit(token, Op::Cancel(Cancel::Accept))?;
         Ok(Vec::new())
     }
+
+    /// Ends the receive and the send of a stream at once: afterwards nothing of it is in flight, every byte is in the
+    /// socket or in what is returned, and no completion comes. It stays attached, and may receive and send again, in
+    /// which case what was returned comes first. Not to be called by a sink.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for a token that is not attached. `EAGAIN` if the kernel does not let go of it: nothing is lost, and it
+    /// receives no more until it is asked to.
+    fn withdraw(&self, token: Token) -> io::Result<Withdrawn>;
 
     /// Sends from the front of `queue`, which must not be empty. One send may be pending for each
     /// token: with one pending the caller waits for its completion before it sends again.

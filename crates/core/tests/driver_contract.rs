@@ -63,6 +63,7 @@ contract! {
         both_directions_at_once
         a_queue_in_flight_is_dropped_after_detach
         one_send_is_pending_at_a_time
+        withdrawn_in_flight
     }
     receiving {
         pieces_arrive_in_order
@@ -70,6 +71,9 @@ contract! {
         a_paused_receive_delivers_nothing
         pausing_inside_a_completion_loses_nothing
         pausing_with_the_end_behind
+        withdrawn_amid_data
+        withdrawn_at_the_end
+        withdrawn_beside_others
         large_messages_arrive_whole
         large_and_small_take_turns
         large_messages_in_the_sinks_room

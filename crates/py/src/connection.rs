@@ -41,6 +41,7 @@ mod extra;
 mod flags;
 mod flow;
 mod methods;
+mod moving;
 mod pacing;
 mod pulling;
 mod receiving;

@@ -152,6 +152,11 @@ impl ServerCore {
         stats::add(&self.counts.dropped, 1);
     }
 
+    /// Counts a connection that another process had.
+    pub fn adopted(&self) {
+        stats::add(&self.counts.adopted, 1);
+    }
+
     /// Counts bytes that came.
     #[inline]
     pub fn count_received(&self, bytes: usize) {

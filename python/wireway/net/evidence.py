@@ -37,7 +37,7 @@ CODES: Mapping[str, Side] = {
     "tls-wrong-host": "peer", "tls-unknown-ca": "peer", "tls-bad-certificate": "peer", "tls-rejected": "peer",
     "tls-truncated": "peer", "tls-error": "peer", "tls-handshake-timeout": "local",
     "timed-out": "network", "io-error": "kernel",
-    "closed": "local", "server-stopped": "local", "aborted": "local",
+    "closed": "local", "server-stopped": "local", "aborted": "local", "handed-over": "local",
     "handler-error": "local", "handler-cancelled": "local", "refused": "local",
     "first-message-timeout": "local", "idle-timeout": "local", "read-timeout": "local", "write-timeout": "local",
     "write-stalled": "local", "linger-timeout": "local", "lifetime": "local", "heartbeat-timeout": "local",

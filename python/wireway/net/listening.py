@@ -76,6 +76,10 @@ class Listening:
             file.remove()
         self.sockets, self._files = [], []
 
+    def forget_files(self) -> None:
+        """Leave the files to somebody else."""
+        self._files = []
+
     def share(self, options: SocketOptions, takers: int) -> list[list[socket.socket]]:
         """The sockets for each of so many processes that accept, all owned here.
 

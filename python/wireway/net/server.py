@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,7 +16,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, overload
 
 from wireway._native import Connection, Listener, ServerCore
-from wireway.config import Access, Buffers, Heartbeat, Limits, SocketOptions, Stalls, Timeouts, WhenSlow, native_options
+from wireway.config import (
+    Access,
+    Buffers,
+    Handover,
+    Heartbeat,
+    Limits,
+    SocketOptions,
+    Stalls,
+    Timeouts,
+    WhenSlow,
+    native_options,
+)
 from wireway.errors import ConfigError, WirewayError
 from wireway.framing import Framing, Raw
 from wireway.loop import EventLoop
@@ -29,9 +39,10 @@ from wireway.net.evidence import CODES, Evidence
 from wireway.net.listening import Listening, listen
 from wireway.net.memory import MemoryReport
 from wireway.net.offload import Offload, Pool, ProcessHandler, ThreadHandler
-from wireway.net.reach import Local, Reach, WorkerInfo, alone
+from wireway.net.reach import Reach, WorkerInfo, alone
 from wireway.net.renewing import Securing
 from wireway.net.requests import Correlate
+from wireway.net.runnable import Runnable
 from wireway.net.stats import ServerStats
 from wireway.net.tls import Tls
 
@@ -83,6 +94,7 @@ class Server:
     :param threads: `on_message` blocks: call it in that many threads, as ``on_message(threads=...)`` does.
     :param processes: the same, in that many processes.
     :param requests: how answers to ``conn.request`` are told apart; None: the next message that comes is the answer.
+    :param handover: how SIGUSR2 hands its connections to the next program.
     :param stalls: when the loop counts as stalled; after 1 s unless told, None for never.
     :param tls: certificates and who may come, for ``tls://``.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
@@ -107,6 +119,7 @@ class Server:
         processes: int | None = None,
         requests: Correlate | None = None,
         stalls: Stalls | None = _STALLS,
+        handover: Handover | None = None,
         tls: Tls | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
@@ -125,6 +138,7 @@ class Server:
         self._requests = _group("requests", requests, Correlate, None)
         self._watching: Watching | None = None
         self._stalls: Stalls | None = _group("stalls", stalls, Stalls, None)
+        self._handover = _group("handover", handover, Handover, Handover())
         self._access = _group("access", access, Access, Access())
         is_number = isinstance(drain_timeout, int | float) and not isinstance(drain_timeout, bool)
         if not (is_number and drain_timeout >= 0):
@@ -139,6 +153,7 @@ class Server:
         self._listening = Listening()
         self._given: Listening | None = None
         self._reach: Reach | None = None
+        self._held = False  # starts without accepting: see runnable.py
         self._listeners: list[Listener] = []
         self._core: ServerCore | None = None
         self._counted: ServerCore | None = None
@@ -422,8 +437,8 @@ class Server:
         try:
             self._core = self._counted = core = self._make_core(loop)
             self._securing.begin(core, loop)
-            secured = listening.secured(self._addresses)
-            self._listeners = [Listener(loop, sock, framed=core, secured=sock in secured) for sock in listening.sockets]
+            if not self._held:
+                self._accept()
         except BaseException:
             self._stop_listening()
             self._securing.end()
@@ -436,6 +451,13 @@ class Server:
             from wireway.observe.stalls import Watching  # an import upward: see test_layers.py
 
             self._watching = Watching(loop, self._stalls, self._callbacks, self.addresses)
+
+    def _accept(self) -> None:
+        secured = self._listening.secured(self._addresses)
+        self._listeners = [
+            Listener(self._running(), sock, framed=self._core, secured=sock in secured)
+            for sock in self._listening.sockets
+        ]
 
     def _check(self) -> None:
         """Refuse what can not be served."""
@@ -549,12 +571,16 @@ class Server:
         from wireway.serve.running import run_server  # the one import upward: see test_layers.py
 
         started = _nothing if on_started is None else partial(on_started, self)
-        run_server(_Runnable(self), backend=backend, debug=debug, workers=workers, started=started)
+        run_server(Runnable(self), backend=backend, debug=debug, workers=workers, started=started)
 
-    def _stop_listening(self) -> int:
+    def _stop_accepting(self) -> int:
         """Returns how many connections are still to come, in the next turn: the kernel had accepted them."""
         late = sum(listener.close() for listener in self._listeners)
         self._listeners = []
+        return late
+
+    def _stop_listening(self) -> int:
+        late = self._stop_accepting()
         self._listening.close()
         return late
 
@@ -573,37 +599,6 @@ class Server:
             )
         if self._callbacks.on_close is not None:
             self._callbacks.on_close(connection, reason)
-
-
-class _Runnable:
-    """A server, as `wireway.serve` sees it."""
-
-    def __init__(self, server: Server) -> None:
-        self.start, self.serve, self.stop, self.check = server.start, server.serve, server.stop, server._check
-        self.drain_timeout = float(server._drain_timeout)
-        self.local = Local(server)
-        self._server = server
-
-    def run_addresses(self) -> list[str]:
-        """The addresses that it was made with."""
-        return [str(address) for address in self._server._addresses]
-
-    def inherit(self, sockets: list[socket.socket]) -> None:
-        """Serve on these sockets, whose files are somebody else's."""
-        self._server._given = Listening(sockets)
-
-    def listen(self, takers: int) -> list[list[socket.socket]]:
-        """Open the listening sockets for so many processes: those of each."""
-        options, given = self._server._socket, self._server._given
-        if given is not None:
-            self._server._listening = given
-            return [given.sockets] * takers
-        self._server._listening = listening = listen(self._server._addresses, options)
-        return listening.share(options, takers)
-
-    def close_sockets(self) -> None:
-        """Close them, and remove their files."""
-        self._server._listening.close()
 
 
 def _nothing() -> None:

@@ -31,6 +31,8 @@ class ServerStats:
     """Bytes that the kernel took."""
     queued: int = 0
     """Bytes that wait to be sent, on all connections together."""
+    adopted: int = 0
+    """Of those accepted, the ones that another process of this server had before."""
     dropped: int = 0
     """Messages that slow peers lost: dropped, or replaced by newer ones of the same key."""
     paused: int = 0

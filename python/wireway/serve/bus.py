@@ -47,6 +47,8 @@ class Bus:
     :param server: whose broadcasts are published, and which delivers those of others.
     :param sock: the link to the hub; the bus owns it.
     :param page: a descriptor of this worker's page; the bus owns it.
+    :param name: this worker's, which no other has or had.
+    :param held: keep what comes until `release`: the connections that it is for are still with a predecessor.
 
     Everything belongs to the thread that runs the loop.
     """
@@ -57,6 +59,8 @@ class Bus:
         sock: socket.socket,
         page: int,
         *,
+        name: str = "",
+        held: bool = False,
         limit: int = LIMIT,
         interval: float = INTERVAL,
         patience: float = PATIENCE,
@@ -69,6 +73,9 @@ class Bus:
         self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._asked = 0
         self._is_behind = False
+        self._name, self._published = name, 0
+        self._heard: dict[str, int] = {}
+        self._held: list[bytes] | None = [] if held else None
         self.unpublished = 0
         """Messages that other workers did not get, as the supervisor did not read."""
         self._link = Link(sock, self._take, self._lost, limit=limit)
@@ -80,7 +87,8 @@ class Bus:
 
     def publish(self, to: str, name: str | None, message: bytes, key: bytes | None, when_slow: str | None) -> None:
         """Let the others deliver a message. Dropped, counted and told once where the supervisor does not read."""
-        head: dict[str, Any] = {"to": to}
+        self._published += 1
+        head: dict[str, Any] = {"to": to, "from": self._name, "number": self._published}
         if name is not None:
             head["name"] = name
         if key is not None:
@@ -99,8 +107,15 @@ class Bus:
     def _take(self, kind: int, frame: bytes) -> None:
         if kind not in (PUBLISH, POLL, ANSWER):
             return
+        if kind == PUBLISH and self._held is not None:
+            self._held.append(frame)
+            return
         head, payload = unpack(frame)
         if kind == PUBLISH:
+            # A predecessor delivered it, and the hub was slower than the connections.
+            if head["number"] <= self._heard.get(head["from"], 0):
+                return
+            self._heard[head["from"]] = head["number"]
             key = head.get("key")
             self._server.deliver(
                 head["to"],
@@ -114,6 +129,21 @@ class Bus:
             self._link.send(pack(NOTED, {"poll": head["poll"]}))
         elif (waiting := self._questions.pop(head["ask"], None)) is not None and not waiting.done():
             waiting.set_result(head)
+
+    def position(self) -> dict[str, int]:
+        """How far the messages of each worker were delivered here: by name, the number of the last.
+
+        What has arrived by now is delivered first: it may be older than a successor's link, which has all after it.
+        """
+        self._link.exhaust()
+        return {**self._heard, self._name: self._published}
+
+    def release(self, position: dict[str, int]) -> None:
+        """Deliver what was held back, and from now on all at once; not what `position` says was delivered already."""
+        self._heard = dict(position)
+        held, self._held = self._held or [], None
+        for frame in held:
+            self._take(PUBLISH, frame)
 
     # --- counts -----------------------------------------------------------------------------------------
 

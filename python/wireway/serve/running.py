@@ -15,9 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
 
-from wireway.errors import ConfigError
+from wireway.errors import ConfigError, WirewayError
 from wireway.loop import new_event_loop
-from wireway.serve.notify import activated, notify, watchdog_interval
+from wireway.serve.handover import Heir, Moveable, hand_over
+from wireway.serve.notify import activated, notify, reloading, watchdog_interval
 from wireway.serve.spawning import Assignment
 from wireway.serve.supervisor import Supervisor
 from wireway.serve.worker import Served, run_worker
@@ -28,7 +29,7 @@ Workers = int | Literal["auto"] | None
 """How many worker processes: None for none, "auto" for one on each core that this process may use."""
 
 
-class Runnable(Served, Protocol):
+class Runnable(Served, Moveable, Protocol):
     """What is asked of a server that runs."""
 
     drain_timeout: float
@@ -52,12 +53,13 @@ def run_server(
     if assignment is not None and count is not None:
         run_worker(assignment, server, backend, debug, started)
         return
+    heir = Heir.of_environment()
     given = activated()
     if given:
         server.inherit(given)
     if count is None:
         with asyncio.Runner(debug=debug, loop_factory=partial(new_event_loop, backend)) as runner:
-            runner.run(_serve_here(server, started))
+            runner.run(_serve_here(server, started, heir))
         return
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("workers= needs the main thread: the supervisor's signals are handled there")
@@ -74,13 +76,20 @@ async def _supervise(sockets: list[list[socket.socket]], addresses: list[str], d
     await Supervisor(sockets, addresses, drain_timeout).run()
 
 
-async def _serve_here(server: Served, started: Callable[[], None]) -> None:
-    await server.start()
+async def _serve_here(server: Runnable, started: Callable[[], None], heir: Heir | None) -> None:
+    if heir is None:
+        await server.start()
+    else:
+        try:
+            await heir.take(server)
+        except WirewayError as error:
+            raise SystemExit(f"{error}; this program ends, and the old one goes on") from None
     loop = asyncio.get_running_loop()
     main = asyncio.ensure_future(server.serve())
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, _stop, server, main, [])
+        loop.add_signal_handler(signal.SIGUSR2, _succeed, server, set())
     started()
     notify("READY=1", f"MAINPID={os.getpid()}")
     petting = asyncio.ensure_future(_pet())
@@ -100,6 +109,24 @@ def _stop(server: Served, main: asyncio.Future[None], signals: list[None]) -> No
         return
     signals.append(None)
     notify("STOPPING=1", "STATUS=draining")
+    server.stop()
+
+
+def _succeed(server: Runnable, under_way: set[asyncio.Task[None]]) -> None:
+    """SIGUSR2. Once at a time."""
+    if not under_way:
+        task = asyncio.ensure_future(_hand_over(server))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+
+async def _hand_over(server: Runnable) -> None:
+    reloading()
+    successor = await hand_over(server)
+    if successor is None:
+        notify("READY=1", "STATUS=the hot restart failed, see the log")
+        return
+    notify(f"MAINPID={successor}", "READY=1")
     server.stop()
 
 

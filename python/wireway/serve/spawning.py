@@ -8,6 +8,7 @@ program's code as it is on disk now, and no thread, lock or ring of io_uring was
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -46,6 +47,10 @@ class Assignment:
     """The descriptor of its end of the bus."""
     page: int
     """The descriptor of the page on which it keeps its counts."""
+    will: int
+    """The descriptor on which it is given the way to its successor."""
+    succession: int | None
+    """The descriptor of the way to its predecessor; None if it has none."""
     sockets: list[int]
     """The descriptors of the listening sockets."""
     addresses: list[str]
@@ -62,7 +67,13 @@ class Process:
     """One worker process, seen by its supervisor."""
 
     def __init__(
-        self, number: int, generation: int, process: subprocess.Popen[bytes], channel: Channel, member: Member
+        self,
+        number: int,
+        generation: int,
+        process: subprocess.Popen[bytes],
+        channel: Channel,
+        member: Member,
+        will: socket.socket,
     ) -> None:
         self.number = number
         self.generation = generation
@@ -74,26 +85,35 @@ class Process:
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.why = ""
         """What it said before it failed to start."""
-        self._process = process
+        self._process, self._will = process, will
         self._pidfd = os.pidfd_open(process.pid)
         self._ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     @classmethod
     async def start(
-        cls, number: int, generation: int, sockets: Sequence[socket.socket], addresses: Sequence[str], hub: Hub
+        cls,
+        number: int,
+        generation: int,
+        sockets: Sequence[socket.socket],
+        addresses: Sequence[str],
+        hub: Hub,
+        predecessor: Self | None = None,
     ) -> Self:
-        """Start one, which `hub` takes in.
+        """Start one, which `hub` takes in. It gets the connections of its `predecessor`, if that gives them.
 
         :raises WirewayError: the command of this process can not be run again.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         link, their_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        will, their_will = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        giver, taker = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         page = new_page()
-        with theirs, their_link:
+        with theirs, their_link, their_will, giver, taker:
             descriptors = [sock.fileno() for sock in sockets]
-            mine = (theirs.fileno(), their_link.fileno(), page)
-            assignment = Assignment(number, generation, *mine, descriptors, list(addresses))
+            mine = (theirs.fileno(), their_link.fileno(), page, their_will.fileno())
+            heir = None if predecessor is None else taker.fileno()
+            assignment = Assignment(number, generation, *mine, heir, descriptors, list(addresses))
             environment = {**os.environ, VARIABLE: json.dumps(asdict(assignment))}
             for name in (
                 "LISTEN_PID",
@@ -109,17 +129,26 @@ class Process:
                 process = subprocess.Popen(  # noqa: ASYNC220  it returns once the program runs
                     command,
                     env=environment,
-                    pass_fds=(*mine, *descriptors),
+                    pass_fds=(*mine, *descriptors, *(() if heir is None else (heir,))),
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for the supervisor, which tells them
                 )
             except OSError as error:
                 ours.close()
                 link.close()
+                will.close()
                 os.close(page)
                 raise WirewayError(f"a worker can not be started as {command}: {error.strerror}") from error
-        member = hub.attach(link, page, number=number, pid=process.pid, generation=generation)
-        return cls(number, generation, process, await Channel.open(ours), member)
+            member = hub.attach(link, page, number=number, pid=process.pid, generation=generation)
+            if predecessor is not None:
+                member.listens = True  # from before its predecessor hands over: it misses nothing in between
+                predecessor._bequeath(giver)
+        return cls(number, generation, process, await Channel.open(ours), member, will)
+
+    def _bequeath(self, way: socket.socket) -> None:
+        """Give it the way to its successor. One that does not read, or is gone, keeps what it has."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._will, [b"w"], [way.fileno()], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     @property
     def pid(self) -> int:
@@ -134,6 +163,7 @@ class Process:
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
+        self._will.close()
         self._process.wait()
         if not self.ready.done():
             self.ready.set_result(False)

@@ -74,7 +74,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for end in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(end, self._signalled)
-        loop.add_signal_handler(signal.SIGHUP, self._roll_on_signal)
+        for rolls in (signal.SIGHUP, signal.SIGUSR2):
+            loop.add_signal_handler(rolls, self._roll_on_signal)
         self._spawn(self._pet())
         for number in self._generations:
             self._spawn(self._keep(number))
@@ -102,11 +103,11 @@ class Supervisor:
 
     # --- life of one worker ---------------------------------------------------------------------------
 
-    async def _start(self, number: int) -> Process:
+    async def _start(self, number: int, predecessor: Process | None = None) -> Process:
         """Start a worker and wait until it serves, or until it has failed to."""
         self._generations[number] += 1
         process = await Process.start(
-            number, self._generations[number], self._sockets[number - 1], self._addresses, self._hub
+            number, self._generations[number], self._sockets[number - 1], self._addresses, self._hub, predecessor
         )
         self._processes.add(process)
         self._spawn(self._listen(process))
@@ -195,7 +196,7 @@ class Supervisor:
             for old in sorted((p for p in self._processes if p.is_ready), key=lambda process: process.number):
                 if not old.alive or self._stopping.is_set():
                     continue
-                new = await self._start(old.number)
+                new = await self._start(old.number, old)
                 if not new.is_ready:
                     how = f"{new.why} ({new.how()})" if new.why else new.how()
                     logger.error(

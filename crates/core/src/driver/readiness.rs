@@ -25,7 +25,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, closed, send_front};
+use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, Withdrawn, closed, send_front};
 use crate::buffer::SendQueue;
 use crate::op::{Cancel, Interest, Op, Role, Token};
 use crate::sys;
@@ -228,6 +228,19 @@ impl<P: Poller> Driver for Readiness<P> {
             inner.list(token);
         }
         Ok(())
+    }
+
+    /// Nothing is ever in flight: what was not tried is still in the socket, or in the queue.
+    fn withdraw(&self, token: Token) -> io::Result<Withdrawn> {
+        let mut inner = self.inner.borrow_mut();
+        let Some(slot) = inner.slot(token) else {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        };
+        slot.wanted &= !want::RECEIVE;
+        let sending = slot.pending.take().map(|queue| (*queue, Ok(0)));
+        // The interest only shrinks; no poller refuses that.
+        let _ = inner.sync(token);
+        Ok(Withdrawn { sending, ..Withdrawn::default() })
     }
 
     #[inline]

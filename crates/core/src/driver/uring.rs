@@ -51,7 +51,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, closed, send_front};
+use super::{Capabilities, Driver, Fate, Sent, Sink, Waker, Withdrawn, closed, send_front};
 use crate::buffer::SendQueue;
 use crate::op::{Cancel, Interest, Op, Role, Token};
 use crate::sys;
@@ -224,6 +224,10 @@ impl Driver for Uring {
 
     fn stop_accepting(&self, token: Token) -> io::Result<Vec<OwnedFd>> {
         self.inner().ok_or_else(closed)?.stop_accepting(token)
+    }
+
+    fn withdraw(&self, token: Token) -> io::Result<Withdrawn> {
+        self.inner().ok_or_else(closed)?.withdraw(token)
     }
 
     fn send(&self, token: Token, queue: &mut SendQueue) -> Sent {

@@ -306,3 +306,91 @@ pub fn a_stream_that_another_driver_has(case: &Case) {
     two.close(token, twin);
     two.quiet();
 }
+
+/// Every byte is in the socket or in what is handed back, in small pieces and in bulk, again and again.
+pub fn withdrawn_amid_data(case: &Case) {
+    for chunk in [333, 200_000] {
+        let mut rig = case.rig();
+        let (ours, mut peer) = pair();
+        let token = rig.stream(&ours);
+        let data = pattern(8, 4 << 20);
+        let writer = thread::spawn({
+            let data = data.clone();
+            move || {
+                data.chunks(chunk).for_each(|piece| peer.write_all(piece).expect("write"));
+                peer
+            }
+        });
+        let (mut got, mut told) = (Vec::new(), 0);
+        while got.len() < data.len() {
+            for _ in 0..3 {
+                rig.turn(Some(QUIET));
+            }
+            let withdrawn = rig.driver.withdraw(token).expect("it is attached");
+            assert!(withdrawn.end.is_none() && withdrawn.sending.is_none());
+            let bytes = rig.log.bytes(token);
+            got.extend_from_slice(&bytes[told..]);
+            told = bytes.len();
+            got.extend_from_slice(&withdrawn.received);
+            rig.turn(Some(Duration::ZERO));
+            assert_eq!(rig.log.count(token), told, "a completion after it was withdrawn");
+            rig.submit(token, Op::Receive);
+        }
+        same_bytes(&got, &data);
+        drop(writer.join().expect("writer"));
+    }
+}
+
+/// Whoever goes on with the socket learns of the end, from it or from what is handed back.
+pub fn withdrawn_at_the_end(case: &Case) {
+    let mut rig = case.rig();
+    let (ours, mut peer) = pair();
+    let token = rig.stream(&ours);
+    rig.turn(Some(Duration::ZERO));
+    peer.write_all(b"last").expect("write");
+    peer.shutdown(Shutdown::Write).expect("shutdown");
+    let withdrawn = rig.driver.withdraw(token).expect("it is attached");
+    let mut all = withdrawn.received;
+    rig.quiet();
+    ours.set_nonblocking(false).expect("blocking");
+    if withdrawn.end.is_none() {
+        (&ours).read_to_end(&mut all).expect("read");
+    }
+    assert_eq!(all, b"last");
+    assert!(rig.driver.withdraw(Token::new(77, 0)).is_err());
+}
+
+/// What others receive meanwhile is theirs, whole and in order.
+pub fn withdrawn_beside_others(case: &Case) {
+    let mut rig = case.rig();
+    let mut streams: Vec<_> = (0..6).map(|_| pair()).collect();
+    let tokens: Vec<Token> = streams.iter().map(|(ours, _)| rig.stream(ours)).collect();
+    rig.turn(Some(Duration::ZERO));
+    let (mut sent, mut handed) = (vec![Vec::new(); 6], vec![(0, Vec::new()); 6]);
+    for round in 0..300 {
+        for (index, (_, peer)) in streams.iter_mut().enumerate() {
+            let piece = pattern(round * 7 + index, 1 + (round * 31 + index * 17) % 700);
+            peer.write_all(&piece).expect("write");
+            sent[index].extend_from_slice(&piece);
+        }
+        let index = round % 6;
+        let withdrawn = rig.driver.withdraw(tokens[index]).expect("it is attached");
+        // What its log has comes first.
+        let bytes = rig.log.bytes(tokens[index]);
+        let (told, got) = &mut handed[index];
+        got.extend_from_slice(&bytes[*told..]);
+        *told = bytes.len();
+        got.extend_from_slice(&withdrawn.received);
+        rig.submit(tokens[index], Op::Receive);
+        if round % 4 == 0 {
+            rig.turn(Some(Duration::ZERO));
+        }
+    }
+    for (index, token) in tokens.into_iter().enumerate() {
+        let (told, got) = &mut handed[index];
+        let missing = sent[index].len() - got.len();
+        rig.until("the rest", |log| log.count(token) >= *told + missing);
+        got.extend_from_slice(&rig.log.bytes(token)[*told..]);
+        same_bytes(got, &sent[index]);
+    }
+}

@@ -1,11 +1,12 @@
 //! Sends: order, content, and who owns the bytes meanwhile.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::thread;
 
-use wireway_core::buffer::{BLOCK, MAX_SLICES, Payload};
+use wireway_core::buffer::{BLOCK, MAX_SLICES, Payload, Pool, SendQueue};
+use wireway_core::driver::Sent;
 
 use crate::harness::{Case, Kept, Seen, pair, pattern, same_bytes};
 use crate::system::small_buffers;
@@ -167,4 +168,62 @@ pub fn one_send_is_pending_at_a_time(case: &Case) {
     });
     rig.until("everything sent", |log| log.all_sent(token));
     same_bytes(&reader.join().expect("reader"), &data);
+}
+
+/// What the kernel took is sent, what it did not is handed back, and between them nothing is lost or sent twice.
+pub fn withdrawn_in_flight(case: &Case) {
+    for size in [1, 100, 8 << 20] {
+        let mut rig = case.rig();
+        let (ours, mut peer) = pair();
+        small_buffers(&ours, &peer);
+        let token = rig.stream(&ours);
+        let data = pattern(5, size);
+        let pool = Pool::new();
+        let mut queue = SendQueue::default();
+        for piece in data.chunks(3 * BLOCK) {
+            queue.copy(&pool, piece);
+        }
+        let mut left = loop {
+            match rig.driver.send(token, &mut queue) {
+                Sent::Done(count) => queue.advance(&pool, count),
+                Sent::Pending => {
+                    // Given to the kernel, or only queued.
+                    if size != 100 {
+                        rig.driver.settle().expect("settle");
+                    }
+                    let withdrawn = rig.driver.withdraw(token).expect("it is attached");
+                    let (mut back, result) = withdrawn.sending.expect("it was pending");
+                    back.advance(&pool, result.expect("the socket is well"));
+                    back.append(&mut queue);
+                    break back;
+                }
+                Sent::Failed(error) => panic!("{error}"),
+            }
+            if queue.is_empty() {
+                break SendQueue::default();
+            }
+        };
+        rig.quiet();
+        let mut rest = Vec::new();
+        while !left.is_empty() {
+            let front = {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let count = left.slices(&mut slices);
+                slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>()
+            };
+            rest.extend_from_slice(&front);
+            left.advance(&pool, front.len());
+        }
+        assert!(size < 1000 || !rest.is_empty(), "8 MiB can not fit");
+        let reader = thread::spawn(move || {
+            let mut read = Vec::new();
+            peer.read_to_end(&mut read).expect("read");
+            read
+        });
+        // Whoever has the socket now goes on.
+        ours.set_nonblocking(false).expect("blocking");
+        (&ours).write_all(&rest).expect("write");
+        ours.shutdown(Shutdown::Write).expect("shutdown");
+        same_bytes(&reader.join().expect("reader"), &data);
+    }
 }

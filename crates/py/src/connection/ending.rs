@@ -9,7 +9,7 @@ use wireway_core::sys;
 
 use crate::errors::{leaves_the_loop, ours};
 use crate::event_loop::LoopCore;
-use crate::server::record::{Record, autopsy};
+use crate::server::record::{Death, Record, autopsy};
 
 use super::{Connection, Farewell, Flag};
 
@@ -189,7 +189,7 @@ impl Connection {
         }
     }
 
-    fn keep_farewell(
+    pub(super) fn keep_farewell(
         &self,
         core: &LoopCore,
         code: &'static str,
@@ -213,7 +213,11 @@ impl Connection {
         }
         self.flags.set(Flag::CLOSED);
         let server = self.server.get();
-        let record = self.record(py, core.get());
+        let (fd, goodbye) = (self.conn.borrow().fd(), self.conn.borrow().goodbye());
+        let mut death = autopsy(fd);
+        // Nobody misses a goodbye: it is no data of ours.
+        death.unsent = death.unsent.saturating_sub(goodbye as u32);
+        let record = self.record_with(py, core.get(), death);
         let (closed, wants) = server
             .with_handlers(|handlers| (Some(handlers.closed.clone_ref(py)), handlers.wants_close))
             .unwrap_or((None, false));
@@ -255,16 +259,10 @@ impl Connection {
     }
 
     /// What is known of the end, taken while the descriptor is still open.
-    fn record(&self, py: Python<'_>, core: &LoopCore) -> Record {
+    pub(super) fn record_with(&self, py: Python<'_>, core: &LoopCore, death: Death) -> Record {
         let account = &self.account;
         let now = core.now();
-        let (fd, queued, goodbye) = {
-            let conn = self.conn.borrow();
-            (conn.fd(), conn.queued(), conn.goodbye())
-        };
-        let mut death = autopsy(fd);
-        // Nobody misses a goodbye: it is no data of ours.
-        death.unsent = death.unsent.saturating_sub(goodbye as u32);
+        let queued = self.conn.borrow().queued();
         let (code, why, errno) = self
             .if_extra(|extra| {
                 extra.farewell.as_ref().map(|farewell| {

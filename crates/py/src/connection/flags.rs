@@ -63,6 +63,8 @@ impl Flag {
     /// Requests of ours may be under way.
     pub const ANSWERED: u32 = 1 << 25;
 
+    /// Moves to another process: no handler begins.
+    pub const MOVING: u32 = 1 << 26;
     /// TLS is under it, or comes.
     pub const SECURE: u32 = 1 << 27;
     /// The TLS handshake is not done.
@@ -79,7 +81,8 @@ impl Flag {
         | Self::HELD
         | Self::THROTTLED
         | Self::HUSHED
-        | Self::HEADER;
+        | Self::HEADER
+        | Self::MOVING;
     /// What keeps the end that the peer announced from being the end.
     pub const UNFINISHED: u32 =
         Self::BLOCKED & !(Self::PULLED | Self::AWAITED | Self::HEADER | Self::STOPPING);

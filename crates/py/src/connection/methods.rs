@@ -1,4 +1,6 @@
 //! What a program calls on a connection.
+//!
+//! Long because: PyO3 takes one block of methods for each class.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -325,6 +327,33 @@ impl Connection {
         let busy = self.flags.any(Flag::BUSY);
         let module = py.import(intern!(py, "wireway.net.diagnosis"))?;
         module.getattr("bottleneck")?.call1((info, queued, backlog, busy))
+    }
+
+    /// No handler begins any more; what comes waits.
+    fn _hush(&self, py: Python<'_>) -> PyResult<()> {
+        self.server.get().core(py).get().check_thread()?;
+        self.hush();
+        Ok(())
+    }
+
+    /// It serves again. Not to be called by a Task: a handler is stepped.
+    fn _unhush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().unhush(slf, slf.get().server.get().core(slf.py()))
+    }
+
+    /// Why it can not move to another process now; None if it can.
+    fn _stays(&self) -> Option<&'static str> {
+        self.stays()
+    }
+
+    /// Its descriptor, which stays its own, and its picture. `RuntimeError` says why it can not move.
+    fn _export<'py>(slf: &Bound<'py, Self>) -> PyResult<(i32, Bound<'py, PyDict>)> {
+        slf.get().export(slf, slf.get().server.get().core(slf.py()))
+    }
+
+    /// Another process serves it.
+    fn _moved(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().moved_away(slf, slf.get().server.get().core(slf.py()))
     }
 
     /// The server stops: ends when the running handler and what is queued are done.

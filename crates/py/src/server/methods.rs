@@ -98,6 +98,18 @@ impl ServerCore {
         Ok(())
     }
 
+    /// Serves a connection from its picture: see `connection/moving.rs`. It stands still until `_unhush`. A picture
+    /// that is not understood is a `ValueError`, and the descriptor the caller's.
+    fn _adopt<'py>(
+        slf: &Bound<'py, Self>,
+        fd: RawFd,
+        picture: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, Connection>> {
+        let core = slf.get().core(slf.py());
+        core.get().check()?;
+        Connection::adopt(slf, core, fd, picture)
+    }
+
     /// The open connections.
     fn connections(slf: &Bound<'_, Self>) -> Vec<Py<Connection>> {
         let py = slf.py();

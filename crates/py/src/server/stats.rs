@@ -29,6 +29,8 @@ pub struct Counts {
     /// Handlers that are suspended.
     pub handlers: Cell<i64>,
     pub dropped: Cell<u64>,
+    /// Of those accepted, the ones that another process had.
+    pub adopted: Cell<u64>,
 }
 
 impl Counts {
@@ -74,6 +76,7 @@ impl Counts {
         dict.set_item("messages_out", self.messages_out.get())?;
         dict.set_item("bytes_in", self.bytes_in.get())?;
         dict.set_item("bytes_out", self.bytes_out.get())?;
+        dict.set_item("adopted", self.adopted.get())?;
         dict.set_item("dropped", self.dropped.get())?;
         dict.set_item("paused", self.paused.get())?;
         dict.set_item("handlers", self.handlers.get())?;

@@ -322,7 +322,7 @@ fn to_poll(interest: Interest) -> u32 {
 }
 
 /// A cancel of which only the failure is told; and that is ignored.
-fn quiet(entry: squeue::Entry) -> squeue::Entry {
+pub fn quiet(entry: squeue::Entry) -> squeue::Entry {
     entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(u64::from(kind::CANCEL) << 56)
 }
 
