@@ -257,8 +257,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"{it['replaced']} {name}: {result['connections']} connections, {it['rate']} messages a second, "
             f"{it['sent']} sent; lost {it['lost']}, wrong {it['wrong']}, disconnects {it['disconnects']}; "
-            f"answers after {it['delay_p50_ms']} ms (half), {it['delay_p99_ms']} ms (99 %), {it['delay_most_ms']} ms (the latest); "
-            f"stood still for {max(it['pauses_ms'], default=0)} ms at most"
+            f"answers after {it['delay_p50_ms']} ms (half), {it['delay_p99_ms']} ms (99 %), "
+            f"{it['delay_most_ms']} ms (the latest); stood still for {max(it['pauses_ms'], default=0)} ms at most"
         )
     return "\n".join(lines)
 

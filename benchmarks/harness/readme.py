@@ -26,6 +26,7 @@ NAMES = {
     "server-limits": "`Server`, plain function",
     "server-broadcast": "`Server.broadcast`",
     "server-heartbeat": "`Server`, heartbeat",
+    "server-tls": "`Server`, plain function",
     "protocol-raw": "`asyncio.Protocol`",
     "protocol-framed": "`asyncio.Protocol`",
     "streams-framed": "streams",
@@ -64,6 +65,7 @@ def _names(peer: str, mode: str) -> list[str]:
         "server-plain": ("framed", "streams-framed"),
         "server-async": ("framed", "streams-framed"),
         "server-limits": ("framed",),
+        "server-tls": ("streams-tls",),
         "server-broadcast": ("broadcast", "protocol-broadcast"),
         "server-heartbeat": ("heartbeat", "protocol-heartbeat"),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["echo", "churn", "idle", "exercise", "broadcast", "heartbeats"]
+Kind = Literal["echo", "churn", "idle", "exercise", "broadcast", "heartbeats", "tls", "handshakes"]
 Metric = Literal["value", "user_us", "p99_us"]
 
 OURS = ("wireway-epoll", "wireway-io_uring")
@@ -25,6 +25,8 @@ UNITS: dict[Kind, str] = {
     "exercise": "operations/s",
     "broadcast": "deliveries/s",
     "heartbeats": "µs of CPU a second",
+    "tls": "messages/s",
+    "handshakes": "handshakes/s",
 }
 
 
@@ -246,6 +248,20 @@ def _accepts() -> Workload:
     )
 
 
+def _secured(name: Literal["tls", "handshakes"], title: str, factor: float) -> Workload:
+    rivals = (*_with("streams-tls", "asyncio", "uvloop"), "uvloop/protocol-tls")
+    rival = "uvloop/streams-tls"
+    return Workload(
+        name,
+        title,
+        name,
+        (*rivals, *_with("server-tls", *OURS)),
+        rival,
+        _reach("server-tls", factor, rival),
+        depth=16,
+    )
+
+
 def _backends() -> Workload:
     others = ("wireway-poll", "wireway-select", "wireway-sigio")
     return Workload(
@@ -278,5 +294,7 @@ WORKLOADS: tuple[Workload, ...] = (
     _heartbeats(),
     _memory(),
     _accepts(),
+    _secured("tls", "TLS 1.3, framed echo: 64 connections, 16 in flight, 100 B", 5),
+    _secured("handshakes", "TLS 1.3, full handshakes with ECDSA P-256, one message of 100 B each", 1.5),
     _backends(),
 )

@@ -16,9 +16,13 @@ import gc
 import importlib
 import platform
 import resource
+import ssl
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 HEADER = 4
@@ -32,6 +36,9 @@ MODES = (
     "server-batch",
     "server-raw",
     "server-limits",
+    "protocol-tls",
+    "streams-tls",
+    "server-tls",
 )
 LOOPS = ("asyncio", "uvloop", "rloop", "blazio", "wireway")
 
@@ -114,6 +121,23 @@ async def framed_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         writer.close()
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate that signs itself, ECDSA with P-256, and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+def openssl() -> ssl.SSLContext:
+    """The standard library's TLS, with its defaults."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        context.load_cert_chain(*certificate(Path(folder)))
+    return context
+
+
 def loop_factory(name: str, backend: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """How to make a loop of this name."""
     if name == "asyncio":
@@ -152,12 +176,13 @@ def raise_descriptor_limit() -> None:
 async def serve(mode: str, port: int) -> None:
     """Serve with Protocol or streams on the running loop."""
     loop = asyncio.get_running_loop()
+    secured = openssl() if mode.endswith("-tls") else None
     if mode.startswith("protocol"):
         protocol = RawEcho if mode == "protocol-raw" else FramedEcho
-        server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
+        server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096, ssl=secured)
     else:
         handler = raw_stream if mode == "streams-raw" else framed_stream
-        server = await asyncio.start_server(handler, "127.0.0.1", port, backlog=4096)
+        server = await asyncio.start_server(handler, "127.0.0.1", port, backlog=4096, ssl=secured)
     await wait_for_the_end(server)
 
 
@@ -176,7 +201,13 @@ def serve_wireway(mode: str, port: int, backend: str, workers: int | None) -> No
                 connections=19_000, per_address=19_000, message_rate=1e9, byte_rate=1e12, handlers=100_000
             ),
         }
-    server = wireway.Server(f"tcp://127.0.0.1:{port}", framing=framing, **guarded)
+    scheme = "tcp"
+    if mode == "server-tls":
+        scheme = "tls"
+        with tempfile.TemporaryDirectory() as folder:
+            cert, key = (path.read_bytes() for path in certificate(Path(folder)))
+        guarded = {"tls": wireway.Tls(cert=cert, key=key)}
+    server = wireway.Server(f"{scheme}://127.0.0.1:{port}", framing=framing, **guarded)
 
     def plain(conn: wireway.Connection, message: bytes) -> None:
         conn.send_nowait(message)

@@ -7,6 +7,7 @@
 //!   idle      connections that wait       pattern   the bytes sent, and expected back
 //!   broadcast one speaks, all hear        connect   opening many
 //!   heartbeats  pings are answered        sys       system calls, all unsafe
+//!   secured   echo and handshakes of TLS
 //! ```
 //!
 //! It must not be the limit of what it measures: when its own core was busy and the server's was not,
@@ -21,6 +22,7 @@ mod idle;
 mod latency;
 mod options;
 mod pattern;
+mod secured;
 mod sys;
 mod usage;
 mod window;
@@ -71,5 +73,6 @@ fn run(options: &Options) -> std::io::Result<serde_json::Value> {
         Workload::Idle => idle::run(options),
         Workload::Broadcast => broadcast::run(options),
         Workload::Heartbeats => heartbeats::run(options),
+        Workload::Tls | Workload::Handshakes => secured::run(options),
     }
 }

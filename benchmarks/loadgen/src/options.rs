@@ -16,12 +16,14 @@ Workloads
   idle     open the connections, one message each, print a line, hold until standard input ends
   broadcast   one connection more sends messages; the server sends each to all the others
   heartbeats  open the connections, one message each, and answer each ping with pong
+  tls      framed echo under TLS; certificates are not checked
+  handshakes  connect, full TLS handshake, one message, its reply, close; over and over
 
 Options                           default
   --host ADDRESS                  127.0.0.1
   --port PORT                     (required)
   --connections N                 64       open at once
-  --depth N                       1        messages in flight on each connection (framed, raw);
+  --depth N                       1        messages in flight on each connection (framed, raw, tls);
                                            broadcasts under way at once
   --size BYTES                    100      payload of a message
   --seconds S                     2        length of the measured window
@@ -50,6 +52,10 @@ pub enum Workload {
     Broadcast,
     /// Connections that answer pings.
     Heartbeats,
+    /// Echo under TLS.
+    Tls,
+    /// Short connections under TLS.
+    Handshakes,
 }
 
 /// One run.
@@ -118,6 +124,8 @@ pub fn parse(
                     "idle" => (Workload::Idle, "idle", true),
                     "broadcast" => (Workload::Broadcast, "broadcast", true),
                     "heartbeats" => (Workload::Heartbeats, "heartbeats", true),
+                    "tls" => (Workload::Tls, "tls", true),
+                    "handshakes" => (Workload::Handshakes, "handshakes", true),
                     other => return Err(format!("unknown workload {other:?}; see --help").into()),
                 };
                 workload = Some(kind);

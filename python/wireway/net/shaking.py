@@ -88,6 +88,6 @@ class Shaking:
         return self._why[1] if self._why is not None and self._why[0] is error else None
 
     def _error(self, evidence: Evidence) -> TlsError:
-        error = TlsError(f"{self._address} was reached, but TLS failed: {evidence['why']}")
-        error.code = evidence["code"]
+        error = TlsError(f"{self._address} was reached, but TLS failed: {evidence.get('why', '')}")
+        error.code = evidence.get("code", "tls-error")
         return error
