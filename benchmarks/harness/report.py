@@ -33,7 +33,7 @@ MODES = {
 }
 
 
-EACH = {"churn": "connection", "broadcast": "delivery", "heartbeats": "ping with its pong"}
+EACH = {"churn": "connection", "handshakes": "handshake", "broadcast": "delivery", "heartbeats": "ping with its pong"}
 """What processor time is counted for, where it is no message."""
 TIMES = {
     "broadcast": "p50 to p99.9: the spread of one broadcast, from its first receipt to its last.",
