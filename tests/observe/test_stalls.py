@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -218,6 +219,78 @@ def test_a_stopped_process_is_no_slow_handler(backend: str) -> None:
             assert child.returncode == 0
         finally:
             child.kill()
+
+
+def test_a_thread_that_keeps_the_gil(run: Run) -> None:
+    """The loop wakes, and can not go on: it is nobody's handler."""
+
+    async def main() -> None:
+        def hog() -> None:
+            time.sleep(0.05)  # until the loop sleeps
+            end = time.monotonic() + 2 * LONG
+            while time.monotonic() < end:
+                pass
+
+        async with watched(sleeps) as (_server, told):
+            before = sys.getswitchinterval()
+            thread = threading.Thread(target=hog)
+            thread.start()
+            sys.setswitchinterval(60.0)
+            try:
+                await asyncio.sleep(0.2)
+                stall = await told.get()
+                while stall.cause != "gil":
+                    stall = await told.get()
+            finally:
+                sys.setswitchinterval(before)
+                thread.join()
+            assert stall.connection is None
+            assert LONG < stall.seconds < 30
+
+    run(main)
+
+
+STARVED = """
+import asyncio, os, subprocess, sys, time
+import wireway
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+async def main():
+    server = wireway.Server("tcp://127.0.0.1:0", stalls=wireway.Stalls(after=0.1))
+    server.on_message(lambda conn, message: None)
+    done = asyncio.Event()
+
+    @server.on_stall
+    def told(stall):
+        if stall.cause == "starved":
+            print(f"{stall.seconds:.2f}", flush=True)
+            done.set()
+
+    async with server:
+        hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, 19)  # of this thread
+            for _ in range(100):
+                end = time.thread_time() + 0.01
+                while time.thread_time() < end:
+                    pass
+                await asyncio.sleep(0)
+                if done.is_set():
+                    break
+        finally:
+            hog.kill()
+            hog.wait()
+
+wireway.run(main())
+"""
+
+
+def test_a_loop_without_a_processor_is_starved() -> None:
+    """A hog on the same core, and the loop at the lowest priority."""
+    done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) > 0.1
 
 
 def test_without_it_nothing_watches(run: Run, caplog: pytest.LogCaptureFixture) -> None:
