@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import wireway
+from wireway.cli.doctor import doctor
 from wireway.cli.serve import serve
 
 __all__ = ["main"]
@@ -17,3 +18,4 @@ def main() -> None:
 
 
 main.add_command(serve)
+main.add_command(doctor)
