@@ -28,7 +28,7 @@ run: .venv/.native ## Set up, build and start the echo server on tcp://127.0.0.1
 	@exec $(bin)/python -m wireway serve echo $(ARGS)
 
 ##@ Develop
-test: test-rust test-python test-others ## Run every test: Rust, Python, and Python again on the other interpreters found here
+test: test-rust test-python test-others ## Run every test: Rust, Python, and again on the other interpreters here, over the back ends that auto chooses
 
 check: .venv/.dev .venv/.native ## Lint, format, types, stub, docs, links, examples: nothing may be wrong
 	$(bin)/ruff check .
@@ -109,7 +109,7 @@ test-others: .venv/.base
 		else \
 			echo "CPython $$minor ($$path)"; \
 			$(MAKE) .venv-$$minor/.native </dev/null; \
-			.venv-$$minor/bin/python -m pytest -q --ignore=tests/interop --ignore=tests/structure \
+			WIREWAY_TEST_BACKENDS=io_uring,epoll .venv-$$minor/bin/python -m pytest -q --ignore=tests/interop --ignore=tests/structure \
 				--ignore=tests/conformance $(ARGS) </dev/null; \
 			summary="$$summary\n  CPython $$minor: passed"; \
 		fi; done; printf "interpreters:$$summary\n"; }

@@ -15,11 +15,10 @@ from typing import Any, Protocol, TypeVar
 import pytest
 
 import wireway
+from support.backends import CHOSEN
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-
-BACKENDS = ("io_uring", "epoll", "poll", "select", "sigio")
 
 
 class Run(Protocol):
@@ -34,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "keeps_descriptors: the test leaves descriptors open on purpose")
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=CHOSEN)
 def backend(request: pytest.FixtureRequest) -> str:
     """Each back end in turn."""
     return str(request.param)

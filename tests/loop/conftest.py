@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import wireway
+from support.backends import CHOSEN
 from support.streams import KINDS
-from wireway._native import BACKENDS
 
 REFERENCE = "asyncio"
 LIMIT = 60.0
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", text)
 
 
-@pytest.fixture(params=(*BACKENDS, REFERENCE))
+@pytest.fixture(params=(*CHOSEN, REFERENCE))
 def backend(request: pytest.FixtureRequest) -> str:
     """Each back end in turn, and asyncio's own loop."""
     if request.param == REFERENCE:
