@@ -19,6 +19,7 @@ from conftest import Run
 from support.certificates import authority, localhost
 from support.peers import Ends, frame, until
 from wireway import Access, Connection, LengthPrefix, Raw, Server, Tls, TlsInfo, connect
+from wireway.testing import served
 
 SERVER = Tls(cert=localhost().cert, key=localhost().key)
 CLIENT = Tls(ca=authority().pem)
@@ -398,5 +399,22 @@ def test_a_connection_that_was_secured_weighs_its_session(run: Run) -> None:
             assert memory.core_fixed > 500
             assert memory.core_queued == memory.core_received == 0
             assert conn.stats["bytes_in"] > 5
+
+    run(main)
+
+
+def test_what_tests_of_services_need(run: Run) -> None:
+    """`served` and its link with faults, under TLS."""
+
+    async def main() -> None:
+        server = Server("tls://example.com:9443", framing=LengthPrefix(4), tls=SERVER)
+        server.on_message(echo)
+        async with served(server, faults=True) as running:
+            assert running.address.startswith("tls://127.0.0.1:")
+            client = await running.connect(tls=CLIENT)
+            assert await client.request(b"x") == b"x"
+            running.link.drop_connections()
+            with pytest.raises(ConnectionError):
+                await client.request(b"y")
 
     run(main)

@@ -8,8 +8,7 @@ from wireway._native import BACKENDS
 
 __all__ = ["CHOSEN"]
 
-CHOSEN = tuple(
-    name for name in BACKENDS if name in os.environ.get("WIREWAY_TEST_BACKENDS", ",".join(BACKENDS)).split(",")
-)
+_NAMED = os.environ.get("WIREWAY_TEST_BACKENDS", ",".join(BACKENDS)).split(",")
+CHOSEN = tuple(name for name in BACKENDS if name in _NAMED)
 """In the order of `BACKENDS`."""
 assert CHOSEN, f"WIREWAY_TEST_BACKENDS names none of {', '.join(BACKENDS)}"

@@ -33,7 +33,11 @@ class Served:
     @property
     def address(self) -> str:
         """Where clients connect: its first address, or that of the link before it."""
-        return self.server.addresses[0] if self._link is None else self._link.address
+        own = self.server.addresses[0]
+        if self._link is None:
+            return own
+        scheme, _, rest = self._link.address.partition("://")
+        return f"{'tls' if own.startswith('tls://') else scheme}://{rest}"
 
     @property
     def port(self) -> int:
