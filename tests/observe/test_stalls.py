@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from conftest import Run
-from support.peers import connected, frame
+from support.peers import connected, frame, until
 from wireway import ConfigError, Connection, LengthPrefix, Server, Stall, Stalls
 
 AFTER = 0.15
@@ -44,6 +44,8 @@ async def one(handler: Callable[[Connection, bytes], Any], cause: str) -> tuple[
         await peer.send(frame(b"go"))
         stall = await told.get()
         while stall.cause != cause or stall.connection is None:
+            if stall.connection is not None:  # a busy machine had no processor for it
+                await peer.send(frame(b"go"))
             stall = await told.get()
         assert stall in server.stalls
         assert server.stats.stalls == len(server.stalls) >= 1
@@ -312,7 +314,8 @@ def test_without_it_nothing_watches(run: Run, caplog: pytest.LogCaptureFixture) 
 def test_the_thread_ends_with_the_last_server(run: Run) -> None:
     async def main() -> None:
         async with watched(sleeps), watched(sleeps):
-            assert len([name for name in _threads() if name.startswith("wireway-stalls")]) >= 1
+            # It names itself when it has a processor.
+            await until(lambda: any(name.startswith("wireway-stalls") for name in _threads()))
         await asyncio.sleep(0)
 
     run(main)

@@ -227,8 +227,13 @@ fn verdict(turn: &Turn, stall: &Stall, thread: i32, now: f64) -> (&'static str, 
     if stall.said && kept >= (now - stall.told) / 2.0 {
         return ("native", "native code keeps the GIL".into());
     }
-    if spent.is_some() && ran >= half_seen && ran > 0.0 {
-        return ("busy", format!("{ran:.2} s of processor time"));
+    // On a busy machine neither need be half of it, and together they show that it did not wait for anything else.
+    if ran + waited >= half_seen && ran + waited > 0.0 {
+        return if ran >= waited {
+            ("busy", format!("{ran:.2} s of processor time"))
+        } else {
+            ("starved", format!("{waited:.2} s without a processor"))
+        };
     }
     let call = stall.call.as_deref();
     ("blocked", call.map_or_else(|| "it waits".into(), |call| format!("it waits in {call}")))
