@@ -115,15 +115,8 @@ class Process:
             heir = None if predecessor is None else taker.fileno()
             assignment = Assignment(number, generation, *mine, heir, descriptors, list(addresses))
             environment = {**os.environ, VARIABLE: json.dumps(asdict(assignment))}
-            for name in (
-                "LISTEN_PID",
-                "LISTEN_FDS",
-                "LISTEN_FDNAMES",
-                "NOTIFY_SOCKET",
-                "WATCHDOG_PID",
-                "WATCHDOG_USEC",
-            ):
-                environment.pop(name, None)  # those are the supervisor's
+            for name in _OURS:
+                environment.pop(name, None)
             command = [sys.executable, *sys.orig_argv[1:]]
             try:
                 process = subprocess.Popen(  # noqa: ASYNC220  it returns once the program runs
