@@ -3,4 +3,4 @@
 from wireway.cli import main
 
 if __name__ == "__main__":
-    main(prog_name="wireway")
+    main()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from typer.testing import CliRunner
 
 import wireway
 from support.tree import ROOT, markdown_files
-from wireway.cli import main
+from wireway.cli.command import app
 
 PAGES = [page for page in markdown_files() if page.parts[0] in ("docs", "requirements") or len(page.parts) == 1]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -64,7 +64,7 @@ def test_commands_exist(page: Path) -> None:
             assert match[1] in verbs, f"{page}: `{command}`: the Makefile has no such verb"
         if match := re.match(r"(?:python -m )?wireway (serve .+)", command):
             words = match[1].split("#")[0].split()
-            result = CliRunner().invoke(main, [*words, "--help"])
+            result = CliRunner().invoke(app, [*words, "--help"])
             assert result.exit_code == 0, f"{page}: `{command}`: {result.output}"
         for path in OUR_PATH.findall(command):
             if not re.search(r"[*{<…]", path):

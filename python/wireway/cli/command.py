@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-import click
+from typing import Annotated
+
+import typer
 
 import wireway
 from wireway.cli.doctor import doctor
 from wireway.cli.serve import serve
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
+
+# Rich's boxes are left out: an error is one line, also in a log.
+app = typer.Typer(
+    name="wireway",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(wireway.__version__, prog_name="wireway", message="%(prog)s %(version)s")
-def main() -> None:
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wireway {wireway.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def wireway_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Asynchronous TCP for Python on Linux."""
 
 
-main.add_command(serve)
-main.add_command(doctor)
+app.add_typer(serve)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Run the command, as `wireway` and `python -m wireway` do."""
+    app(prog_name="wireway")

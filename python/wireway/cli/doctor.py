@@ -6,13 +6,14 @@ Owns how the findings are shown. Exit status 0: nothing is in the way; 1: someth
 from __future__ import annotations
 
 import json
-import sys
+from typing import Annotated
 
-import click
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wireway.cli.failing import Exit
 from wireway.observe.machine import Finding, Machine, examine, summary
 
 __all__ = ["doctor"]
@@ -22,26 +23,20 @@ _WIDE = 110
 _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "limit": ("LIMIT", "bold red")}
 
 
-@click.command()
-@click.option(
-    "--for",
-    "connections",
-    type=click.IntRange(1, 100_000_000),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="Plan for so many connections.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def doctor(connections: int, as_json: bool) -> None:
+def doctor(
+    connections: Annotated[
+        int, typer.Option("--for", min=1, max=100_000_000, metavar="N", help="Plan for so many connections.")
+    ] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
     """Say what of this machine will limit a server, and how to change it. Changes nothing."""
     findings = examine(Machine(), connections)
     limits = [each for each in findings if each.state == "limit"]
     if as_json:
-        click.echo(json.dumps({"connections": connections, **summary(findings)}, indent=2))
+        typer.echo(json.dumps({"connections": connections, **summary(findings)}, indent=2))
     else:
         _print(findings, connections)
-    sys.exit(1 if limits else 0)
+    raise typer.Exit(Exit.NO if limits else Exit.OK)
 
 
 def _table(findings: list[Finding]) -> Table:
