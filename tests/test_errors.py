@@ -25,6 +25,7 @@ TREE: dict[type[errors.WirewayError], type[Exception]] = {
     errors.ConnectTimeoutError: TimeoutError,
     errors.ConnectionClosedError: ConnectionError,
     errors.DescriptorLimitError: OSError,
+    errors.LifespanError: RuntimeError,
     errors.PoolTimeoutError: TimeoutError,
     errors.QueueFullError: Exception,
     errors.Refused: ConnectionError,

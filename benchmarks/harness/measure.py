@@ -119,6 +119,8 @@ def _generator(workload: Workload, mode: str, prepared: Prepared, server: Runnin
     command += ["--connections", str(workload.connections), "--depth", str(workload.depth)]
     command += ["--size", str(workload.size), "--core", str(GENERATOR_CORE)]
     command += ["--seconds", str(settings.seconds), "--warmup", str(settings.warmup)]
+    if kind == "http":
+        command += ["--path", workload.path]
     if kind == "heartbeats":
         command += ["--every", str(workload.every)]
     if kind == "churn" and not is_framed(mode):

@@ -39,6 +39,8 @@ class Peer:
             flags = {"broadcast": ["--broadcast"], "heartbeat": ["--every", str(every)], "framed": ["--framed"]}
             return [*program, "--port", str(port), *flags.get(mode, [])]
         how = ["--mode", mode, "--port", str(port)]
+        if mode == "web":
+            return [*self._python(program, "web.py"), *how]
         if mode.endswith(("-broadcast", "-heartbeat")):
             return [*self._python(program, "many.py"), *how, "--every", str(every)]
         return [*self._python(program, "echo.py"), *how]

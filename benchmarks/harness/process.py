@@ -31,6 +31,7 @@ class Running:
     """A server that listens."""
 
     pid: int
+    """The process that serves: another than was started, where that one only watches."""
     port: int
     what: str
     """What it said of itself."""
@@ -73,7 +74,8 @@ def serving(command: list[str], port: int, core: int) -> Iterator[Running]:
             line = _first_line(process)
             if not line.startswith("ready"):
                 raise PeerError(f"did not start: {_last_words(words) or line or 'it said nothing'}")
-            yield Running(process.pid, port, line.removeprefix("ready").strip())
+            what, _, pid = line.removeprefix("ready").strip().partition(" pid=")
+            yield Running(int(pid or process.pid), port, what)
             if process.poll() is not None:
                 raise PeerError(f"ended by itself, status {process.returncode}: {_last_words(words)}")
         finally:

@@ -12,7 +12,14 @@ from statistics import median
 from typing import Any
 
 BEGIN, END = "<!-- bench:start -->", "<!-- bench:end -->"
-PEERS = {"C epoll": "c-epoll", "asyncio": "asyncio", "uvloop 0.23": "uvloop", "blazio 0.1": "blazio"}
+PEERS = {
+    "C epoll": "c-epoll",
+    "asyncio": "asyncio",
+    "uvloop 0.23": "uvloop",
+    "blazio 0.1": "blazio",
+    "uvicorn": "uvicorn",
+    "granian": "granian",
+}
 OURS = {
     "framed-server": ("server-plain", "server-async"),
     "memory": ("server-plain", "protocol-raw"),
@@ -30,6 +37,7 @@ NAMES = {
     "protocol-raw": "`asyncio.Protocol`",
     "protocol-framed": "`asyncio.Protocol`",
     "streams-framed": "streams",
+    "web": "`WebServer`",
 }
 
 

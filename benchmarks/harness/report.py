@@ -30,10 +30,17 @@ MODES = {
     "server-broadcast": "Server.broadcast",
     "protocol-heartbeat": "Protocol, call_later each",
     "server-heartbeat": "Server, heartbeat",
+    "web": "",
 }
 
 
-EACH = {"churn": "connection", "handshakes": "handshake", "broadcast": "delivery", "heartbeats": "ping with its pong"}
+EACH = {
+    "http": "request",
+    "churn": "connection",
+    "handshakes": "handshake",
+    "broadcast": "delivery",
+    "heartbeats": "ping with its pong",
+}
 """What processor time is counted for, where it is no message."""
 TIMES = {
     "broadcast": "p50 to p99.9: the spread of one broadcast, from its first receipt to its last.",

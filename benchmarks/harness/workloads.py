@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["echo", "churn", "idle", "exercise", "broadcast", "heartbeats", "tls", "handshakes"]
+Kind = Literal["echo", "churn", "idle", "exercise", "broadcast", "heartbeats", "tls", "handshakes", "http"]
 Metric = Literal["value", "user_us", "p99_us"]
 
 OURS = ("wireway-epoll", "wireway-io_uring")
@@ -27,6 +27,7 @@ UNITS: dict[Kind, str] = {
     "heartbeats": "µs of CPU a second",
     "tls": "messages/s",
     "handshakes": "handshakes/s",
+    "http": "requests/s",
 }
 
 
@@ -55,6 +56,8 @@ class Workload:
     connections: int = 64
     depth: int = 1
     size: int = 100
+    path: str = "/"
+    """What is asked for, over HTTP."""
     every: float = 10.0
     """Seconds between two heartbeats; they are measured for twice as long."""
     most_rounds: int | None = None
@@ -262,6 +265,21 @@ def _secured(name: Literal["tls", "handshakes"], title: str, factor: float) -> W
     )
 
 
+def _web(name: str, title: str, path: str = "/", connections: int = 64, depth: int = 1) -> Workload:
+    """An ASGI application under four servers: one process, one worker, no access log."""
+    return Workload(
+        f"web-{name}",
+        f"ASGI: {title}",
+        "http",
+        _with("web", "uvicorn", "granian", "hypercorn", *OURS),
+        "uvicorn/web",
+        (*_reach("web", 1.5, "uvicorn/web"), *_reach("web", LEVEL, "granian/web")),
+        connections=connections,
+        depth=depth,
+        path=path,
+    )
+
+
 def _backends() -> Workload:
     others = ("wireway-poll", "wireway-select", "wireway-sigio")
     return Workload(
@@ -296,5 +314,10 @@ WORKLOADS: tuple[Workload, ...] = (
     _accepts(),
     _secured("tls", "TLS 1.3, framed echo: 64 connections, 16 in flight, 100 B", 5),
     _secured("handshakes", "TLS 1.3, full handshakes with ECDSA P-256, one message of 100 B each", 1.5),
+    _web("hello", "hello world, 64 keep-alive connections"),
+    _web("json", "JSON, 64 keep-alive connections", "/json"),
+    _web("100k", "an answer of 100 KB, 64 keep-alive connections", "/large"),
+    _web("pipelined", "hello world, 64 connections, 16 requests in flight on each", depth=16),
+    _web("10k", "hello world, 10,000 keep-alive connections", connections=10_000),
     _backends(),
 )

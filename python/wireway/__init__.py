@@ -12,6 +12,7 @@ The map::
     Stall                                       a loop that did not turn, and why         observe/
     LengthPrefix, Lines, Varint, Tpkt …         how a stream is cut into messages         framing/
     WirewayError and below                      one tree of errors                        errors.py
+    wireway.http                                ASGI applications, HTTP and WebSocket     http/
     wireway.testing                             what tests of your services need          testing/
     wireway._native                             the Rust half                             crates/py
 """
@@ -28,6 +29,7 @@ from wireway.errors import (
     ConnectionClosedError,
     ConnectTimeoutError,
     DescriptorLimitError,
+    LifespanError,
     PoolTimeoutError,
     QueueFullError,
     Refused,
@@ -101,6 +103,7 @@ __all__ = [
     "Heartbeat",
     "Keepalive",
     "LengthPrefix",
+    "LifespanError",
     "Limits",
     "Lines",
     "Mbap",

@@ -15,6 +15,7 @@ __all__ = [
     "ConnectTimeoutError",
     "ConnectionClosedError",
     "DescriptorLimitError",
+    "LifespanError",
     "PoolTimeoutError",
     "QueueFullError",
     "Refused",
@@ -100,3 +101,7 @@ class PoolTimeoutError(WirewayError, TimeoutError):
 
 class QueueFullError(WirewayError):
     """A message was refused: as many wait already as may wait. It was not sent, and will not be."""
+
+
+class LifespanError(WirewayError, RuntimeError):
+    """An ASGI application could not start, or not end in order."""

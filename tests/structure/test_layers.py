@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"framing", "backend"}),
     frozenset({"loop"}),
     frozenset({"net"}),
-    frozenset({"serve", "messaging", "industrial", "observe", "testing"}),
+    frozenset({"http", "serve", "messaging", "industrial", "observe", "testing"}),
     frozenset({"__init__"}),  # the public names
     frozenset({"services"}),
     frozenset({"cli"}),

@@ -8,6 +8,7 @@
 //!   broadcast one speaks, all hear        connect   opening many
 //!   heartbeats  pings are answered        sys       system calls, all unsafe
 //!   secured   echo and handshakes of TLS
+//!   http      requests of HTTP/1.1
 //! ```
 //!
 //! It must not be the limit of what it measures: when its own core was busy and the server's was not,
@@ -18,6 +19,7 @@ mod churn;
 mod connect;
 mod echo;
 mod heartbeats;
+mod http;
 mod idle;
 mod latency;
 mod options;
@@ -73,6 +75,7 @@ fn run(options: &Options) -> std::io::Result<serde_json::Value> {
         Workload::Idle => idle::run(options),
         Workload::Broadcast => broadcast::run(options),
         Workload::Heartbeats => heartbeats::run(options),
+        Workload::Http => http::run(options),
         Workload::Tls | Workload::Handshakes => secured::run(options),
     }
 }

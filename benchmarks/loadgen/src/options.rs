@@ -17,6 +17,7 @@ Workloads
   broadcast   one connection more sends messages; the server sends each to all the others
   heartbeats  open the connections, one message each, and answer each ping with pong
   tls      framed echo under TLS; certificates are not checked
+  http     requests of HTTP/1.1 on connections that stay, --depth of them in flight
   handshakes  connect, full TLS handshake, one message, its reply, close; over and over
 
 Options                           default
@@ -30,6 +31,7 @@ Options                           default
   --warmup S                      0.3      before it
   --every S                       10       heartbeats: the server's interval; opening takes as long,
                                            and must end within the warm-up
+  --path PATH                     /        http: what is asked for
   --network N                     (none)   come from 250 addresses, 127.0.N.1 to 127.0.N.250
   --core N                        (none)   stay on this core
   --server-pid PID                (none)   the server, whose processor time is read as well
@@ -56,6 +58,8 @@ pub enum Workload {
     Tls,
     /// Short connections under TLS.
     Handshakes,
+    /// Requests of HTTP/1.1.
+    Http,
 }
 
 /// One run.
@@ -87,6 +91,8 @@ pub struct Options {
     pub core: Option<usize>,
     /// The server's process.
     pub server: Option<u32>,
+    /// What is asked for.
+    pub path: String,
     /// Close with RST.
     pub reset: bool,
 }
@@ -112,6 +118,7 @@ pub fn parse(
         network: None,
         core: None,
         server: None,
+        path: "/".to_owned(),
         reset: false,
     };
     while let Some(argument) = parser.next()? {
@@ -125,6 +132,7 @@ pub fn parse(
                     "broadcast" => (Workload::Broadcast, "broadcast", true),
                     "heartbeats" => (Workload::Heartbeats, "heartbeats", true),
                     "tls" => (Workload::Tls, "tls", true),
+                    "http" => (Workload::Http, "http", false),
                     "handshakes" => (Workload::Handshakes, "handshakes", true),
                     other => return Err(format!("unknown workload {other:?}; see --help").into()),
                 };
@@ -142,6 +150,7 @@ pub fn parse(
             Long("network") => options.network = Some(parser.value()?.parse()?),
             Long("core") => options.core = Some(parser.value()?.parse()?),
             Long("server-pid") => options.server = Some(parser.value()?.parse()?),
+            Long("path") => options.path = parser.value()?.string()?,
             Long("unframed") => unframed = true,
             Long("reset") => options.reset = true,
             Long("help") | Short('h') => return Ok(None),

@@ -8,6 +8,7 @@
 //!   limit     how fast, how many, from where
 //!   proxy     who is behind a proxy         outbox   messages that may be lost
 //!   tls       records to plaintext and back, sans I/O
+//!   http      requests of HTTP/1.1, sans I/O
 //! ```
 //!
 //! Dependencies point down this picture only.
@@ -16,6 +17,7 @@ pub mod buffer;
 pub mod conn;
 pub mod driver;
 pub mod frame;
+pub mod http;
 pub mod limit;
 pub mod op;
 pub mod outbox;

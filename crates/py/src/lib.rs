@@ -8,6 +8,7 @@
 //!   handle       Handle and TimerHandle                                   errors      where every error is mapped
 //!   memory       bytes for what was received and for what is sent       outcome     wireway.SendResult
 //!   stall        a thread that sees when a loop no longer turns
+//!   http         requests of HTTP/1.1 and their answers, as ASGI has them
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -23,6 +24,7 @@ mod event_loop;
 mod framing;
 mod handle;
 mod host;
+mod http;
 mod interp;
 mod listener;
 mod memory;
@@ -45,6 +47,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     stall::register(module)?;
     module.add_class::<framing::FrameSplitter>()?;
     server::tls::register(module)?;
+    http::register(module)?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;

@@ -29,7 +29,7 @@ class Exit(IntEnum):
     CONFIG = 3
     """The configuration file is wrong."""
     MISSING = 4
-    """A file, a folder or a module is not there."""
+    """A file or a folder is not there."""
     PERMISSION = 5
     """The kernel does not permit it to this user."""
     TAKEN = 6

@@ -1,0 +1,67 @@
+"""Owns what can be chosen of the HTTP half of a web server. What is TCP's is in `wireway.config`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from wireway.errors import ConfigError
+
+__all__ = ["Application", "Event", "HttpOptions", "Receive", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""What ASGI 3 calls an application."""
+
+_SMALLEST_HEAD = 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpOptions:
+    """How much of a request is taken before it is refused, and how long it may take.
+
+    :raises ConfigError: a value is out of its range.
+    """
+
+    head_size: int = 64 * 1024
+    """Bytes of a request's line and fields together, and of trailers; 431 beyond."""
+    head_fields: int = 100
+    """Fields of a request; 431 beyond."""
+    body_size: int | None = None
+    """Bytes of a request's body; 413 beyond. None: as many as the application reads."""
+    head_timeout: float | None = 15.0
+    """Seconds from the first byte of a request to the end of its head; 408 after. The guard against clients that send a
+    byte now and then. None: no bound."""
+    keep_alive: float | None = 65.0
+    """Seconds that a connection may rest between two requests, or say nothing at all; it is closed then. Longer than
+    that of the proxy in front (60 s as a rule), else the proxy meets closed connections. None: for ever."""
+    ping: float | None = 20.0
+    """WebSocket: seconds between pings. A peer that answers none of two is gone. None: no pings."""
+    message_size: int = 16 * 1024 * 1024
+    """WebSocket: bytes of a message; closed with 1009 beyond."""
+    root_path: str = ""
+    """Where the application is mounted: `root_path` of its scope (ASGI)."""
+    access_log: bool = False
+    """Log each request at INFO to `wireway.access`."""
+
+    def __post_init__(self) -> None:
+        if self.head_size < _SMALLEST_HEAD:
+            raise ConfigError(f"head_size is {self.head_size}, it must be at least {_SMALLEST_HEAD} bytes")
+        if self.head_fields < 1:
+            raise ConfigError(f"head_fields is {self.head_fields}, it must be at least 1")
+        for name, value in (("body_size", self.body_size), ("message_size", self.message_size)):
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} is {value}, it must be a number of bytes")
+        for name, seconds in (
+            ("head_timeout", self.head_timeout),
+            ("keep_alive", self.keep_alive),
+            ("ping", self.ping),
+        ):
+            if seconds is not None and not seconds > 0:
+                raise ConfigError(f"{name} is {seconds}, it must be seconds above 0, or None")
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ConfigError(f"root_path is {self.root_path!r}, it must begin with a slash and end without one")

@@ -1,0 +1,108 @@
+"""`WebServer`: a `wireway.Server` whose handler is an ASGI application.
+
+Owns what makes a server of connections one of requests: the options of both, the lifespan around its life.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Sequence
+from dataclasses import replace
+
+from wireway.config import Access, Buffers, Limits, SocketOptions, Timeouts
+from wireway.errors import LifespanError
+from wireway.framing import Raw
+from wireway.http.asgi import Bridge
+from wireway.http.lifespan import Lifespan, LifespanMode, logger
+from wireway.http.options import Application, HttpOptions
+from wireway.net.server import Server
+from wireway.net.tls import Tls
+
+__all__ = ["WebServer"]
+
+_LINGER = 2.0
+"""Seconds for the last answer to arrive before its connection ends: `Timeouts.close_linger`."""
+
+
+class WebServer(Server):
+    """Serves an ASGI application over HTTP/1.1 and WebSocket.
+
+    It is a `wireway.Server` in all else: `run(workers=...)`, limits, TLS, statistics, close reasons, draining.
+
+    :param address: see `wireway.Server`; with ``tls://`` the scheme of requests is ``https``.
+    :param app: an application of ASGI 3: ``async def app(scope, receive, send)``.
+    :param http: what is taken of requests, and how long they may take.
+    :param lifespan: see `Lifespan`.
+    :param timeouts: those of the connections; `idle` is the keep-alive of `http` unless it is given here.
+    :param drain_timeout: seconds that open requests get at the end.
+    :raises ConfigError: an option or an address is wrong.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        app: Application,
+        *,
+        http: HttpOptions | None = None,
+        lifespan: LifespanMode = "auto",
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        buffers: Buffers | None = None,
+        socket: SocketOptions | None = None,
+        access: Access | None = None,
+        tls: Tls | None = None,
+        drain_timeout: float = 10.0,
+    ) -> None:
+        http = HttpOptions() if http is None else http
+        timeouts = Timeouts(close_linger=_LINGER, write_stall=60.0) if timeouts is None else timeouts
+        if timeouts.idle is None and timeouts.idle_read is None:
+            timeouts = replace(timeouts, idle_read=http.keep_alive)
+        super().__init__(
+            address,
+            framing=Raw(),
+            timeouts=timeouts,
+            limits=limits,
+            buffers=buffers,
+            socket=socket,
+            access=access,
+            tls=tls,
+            drain_timeout=drain_timeout,
+        )
+        self._bridge = Bridge(app, http)
+        self._lifespan = Lifespan(app, lifespan)
+        self._alive = False
+        self.on_connect(self._bridge.connect)
+        self.on_message(self._bridge.message)
+        self.on_close(self._bridge.closed)
+
+    async def start(self) -> None:
+        """Start the application, then listen. See `Server.start`.
+
+        :raises LifespanError: the application did not start; nothing listens.
+        """
+        if not self._alive:
+            self._check()
+            await self._lifespan.startup()
+            self._alive = True
+            self._bridge.state = self._lifespan.state
+            self._bridge.context = contextvars.copy_context()
+        try:
+            await super().start()
+        except BaseException:
+            await self._end_of_life()
+            raise
+
+    async def close(self) -> None:
+        """Stop accepting, let open requests end, then end the application. See `Server.close`."""
+        try:
+            await super().close()
+        finally:
+            await self._end_of_life()
+
+    async def _end_of_life(self) -> None:
+        alive, self._alive = self._alive, False
+        if alive:
+            try:
+                await self._lifespan.shutdown()
+            except LifespanError as error:
+                logger.error("%s", error)
