@@ -5,7 +5,7 @@
 #
 # Nothing is started: the tests run each server themselves, on loopback, in a temporary directory.
 set -eu
-packages="redis-server postgresql nats-server"
+packages="redis-server postgresql nats-server chromium tmux"
 command -v apt-get >/dev/null || { echo "no apt-get here: install $packages by this system's own means" >&2; exit 1; }
 root=""
 [ "$(id -u)" = 0 ] || root="sudo"

@@ -2,8 +2,11 @@
 
 use wireway_core::http::{Body, HttpError, HttpLimits, Piece, parse};
 
-/// Method, target, fields and body of each request in `data`, fed in pieces of `step` bytes.
-fn requests(data: &[u8], step: usize) -> Result<Vec<(String, String, usize, Vec<u8>)>, HttpError> {
+/// Method, target, number of fields, body.
+type Request = (String, String, usize, Vec<u8>);
+
+/// Each request in `data`, fed in pieces of `step` bytes.
+fn requests(data: &[u8], step: usize) -> Result<Vec<Request>, HttpError> {
     let limits = HttpLimits { body: 1 << 20, ..HttpLimits::default() };
     let mut seen = Vec::new();
     let mut buffer: Vec<u8> = Vec::new();

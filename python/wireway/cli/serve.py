@@ -12,6 +12,7 @@ import typer
 import wireway
 from wireway.cli import serving
 from wireway.cli.failing import for_people
+from wireway.cli.serve_chat import chat
 from wireway.cli.serve_web import web
 from wireway.services.echo import echo_server
 
@@ -63,4 +64,5 @@ def echo(
     running.serve(server, "python3 -c " + shlex.quote(line))
 
 
+serve.command()(chat)
 serve.command()(web)

@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -102,18 +102,18 @@ class Running:
             _run_again_and_again(list(self.watched) or [Path.cwd()])
             raise typer.Exit(Exit.OK)
 
-    def serve(self, server: wireway.Server, try_it: str, more: dict[str, str] | None = None) -> None:
+    def serve(self, server: wireway.Server, try_it: str, more: Callable[[], dict[str, str]] = dict) -> None:
         """Serve until Ctrl-C or SIGTERM.
 
         :param try_it: a shell line that shows that it works; ``{address}``, ``{host}`` and ``{port}`` are filled in.
-        :param more: further lines of the start.
+        :param more: further lines of the start, asked for once it listens.
         """
         workers = _workers(self.workers)
         with for_people():
             server.run(
                 backend=self.backend,
                 workers=workers,
-                on_started=lambda started: self._announce(started, try_it, more or {}),
+                on_started=lambda started: self._announce(started, try_it, more()),
             )
         if _WORKER is None:
             typer.echo("stopped")

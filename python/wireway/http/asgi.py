@@ -65,7 +65,7 @@ class Bridge:
             "root_path": options.root_path,
             "client": (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             "server": (local[0], local[1]) if isinstance(local, tuple) else (local, None),
-            "extensions": {},
+            "extensions": {"wireway.connection": {"connection": conn}},
         }
         if self.state:
             template["state"] = self.state
