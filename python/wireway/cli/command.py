@@ -8,7 +8,9 @@ import typer
 
 import wireway
 from wireway.cli.doctor import doctor
+from wireway.cli.ls import closed, kick, ls
 from wireway.cli.serve import serve
+from wireway.cli.top import top
 
 __all__ = ["app", "main"]
 
@@ -38,6 +40,10 @@ def wireway_command(
 
 
 app.add_typer(serve)
+app.command()(top)
+app.command()(ls)
+app.command()(kick)
+app.command()(closed)
 app.command()(doctor)
 
 

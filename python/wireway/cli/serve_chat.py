@@ -44,4 +44,4 @@ def chat(
             "browsers": service.web.addresses[0].replace("tcp://", "http://", 1) + "/",
         }
 
-    running.serve(service.server, "nc {host} {port}", more)
+    running.serve(service.server, "nc {host} {port}", more, lambda: service.server.others)

@@ -5,6 +5,7 @@ Owns what a person sees of a running server. Knows no service.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import typer
 import wireway
 from wireway.cli.failing import Exit, Failure, for_people
 from wireway.net.descriptors import budget
+from wireway.observe.control import Control
 from wireway.serve.spawning import VARIABLE
 
 __all__ = [
@@ -102,21 +104,38 @@ class Running:
             _run_again_and_again(list(self.watched) or [Path.cwd()])
             raise typer.Exit(Exit.OK)
 
-    def serve(self, server: wireway.Server, try_it: str, more: Callable[[], dict[str, str]] = dict) -> None:
+    def serve(
+        self,
+        server: wireway.Server,
+        try_it: str,
+        more: Callable[[], dict[str, str]] = dict,
+        others: Callable[[], Sequence[wireway.Server]] = tuple,
+    ) -> None:
         """Serve until Ctrl-C or SIGTERM.
 
         :param try_it: a shell line that shows that it works; ``{address}``, ``{host}`` and ``{port}`` are filled in.
+        :param others: servers that run with it, asked for once it listens: the control socket tells of them too.
         :param more: further lines of the start, asked for once it listens.
         """
         workers = _workers(self.workers)
+        company: list[asyncio.Task[None]] = []
+
+        def started(running: wireway.Server) -> None:
+            self._announce(running, try_it, more())
+            company.append(asyncio.ensure_future(self._accompany([running, *others()])))
+
         with for_people():
-            server.run(
-                backend=self.backend,
-                workers=workers,
-                on_started=lambda started: self._announce(started, try_it, more()),
-            )
+            server.run(backend=self.backend, workers=workers, on_started=started)
         if _WORKER is None:
             typer.echo("stopped")
+
+    async def _accompany(self, servers: Sequence[wireway.Server]) -> None:
+        """What runs beside the servers until the loop ends and cancels it."""
+        try:
+            async with Control(servers, self.what):
+                await asyncio.Event().wait()
+        except (wireway.WirewayError, OSError) as error:
+            logging.getLogger("wireway.control").warning("no control socket: %s", error)
 
     def _announce(self, server: wireway.Server, try_it: str, more: dict[str, str]) -> None:
         """Say what runs, where, on what, within which limits, and how to try it. Of several workers the first does."""
