@@ -24,6 +24,7 @@ OURS = {
     "framed-server": ("server-plain", "server-async"),
     "memory": ("server-plain", "protocol-raw"),
     "framed-limits": ("server-limits",),
+    "metrics": ("server-metrics",),
 }
 """The modes of ours to show, where it is not simply the one that the peers have."""
 NAMES = {
@@ -31,6 +32,7 @@ NAMES = {
     "server-async": "`Server`, `async def`",
     "server-raw": "`Server`, raw",
     "server-limits": "`Server`, plain function",
+    "server-metrics": "`Server`, plain function",
     "server-broadcast": "`Server.broadcast`",
     "server-heartbeat": "`Server`, heartbeat",
     "server-tls": "`Server`, plain function",

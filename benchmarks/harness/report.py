@@ -26,6 +26,7 @@ MODES = {
     "server-batch": "Server, on_batch",
     "server-raw": "Server, raw",
     "server-limits": "Server, limits on",
+    "server-metrics": "Server, metrics read",
     "protocol-broadcast": "Protocol, a loop over write",
     "server-broadcast": "Server.broadcast",
     "protocol-heartbeat": "Protocol, call_later each",

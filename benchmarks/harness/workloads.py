@@ -118,6 +118,18 @@ def _framed_limits() -> Workload:
     )
 
 
+def _metrics() -> Workload:
+    return Workload(
+        "metrics",
+        "The framed echo while metrics are read once a second",
+        "echo",
+        (*_with("server-plain", *OURS), *_with("server-metrics", *OURS)),
+        "wireway-epoll/server-plain",
+        tuple(Target(f"{ours}/server-metrics", "at least", 0.97, f"{ours}/server-plain") for ours in OURS),
+        depth=16,
+    )
+
+
 def _broadcast(depth: int) -> Workload:
     rival = "uvloop/protocol-broadcast"
     spreads = tuple(Target(f"{ours}/server-broadcast", "at most", 100_000, metric="p99_us") for ours in OURS)
@@ -295,6 +307,7 @@ def _backends() -> Workload:
 WORKLOADS: tuple[Workload, ...] = (
     _framed_server(),
     _framed_limits(),
+    _metrics(),
     _framed_loop("protocol-framed", "asyncio.Protocol, one write for each frame"),
     _framed_loop("streams-framed", "StreamReader and StreamWriter"),
     _small("echo-64", 64, 100, 0.97),

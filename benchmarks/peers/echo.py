@@ -20,6 +20,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ MODES = (
     "server-batch",
     "server-raw",
     "server-limits",
+    "server-metrics",
     "protocol-tls",
     "streams-tls",
     "server-tls",
@@ -225,7 +227,34 @@ def serve_wireway(mode: str, port: int, backend: str, workers: int | None) -> No
         server.on_message(coroutine)
     else:
         server.on_message(plain)
-    server.run(backend=backend, workers=workers, on_started=lambda started: ready(f"wireway.Server {started.backend}"))
+
+    def started(running: wireway.Server) -> None:
+        ready(f"wireway.Server {running.backend}")
+        if mode == "server-metrics":
+            tasks.append(asyncio.ensure_future(scraped(running)))
+
+    tasks: list[asyncio.Task[None]] = []
+    server.run(backend=backend, workers=workers, on_started=started)
+
+
+async def scraped(server: Any) -> None:
+    """Metrics are told, and somebody in this very process reads them each second."""
+    import threading
+    import urllib.request
+
+    from wireway.observe.endpoint import Metrics
+
+    async with Metrics([server], "tcp://127.0.0.1:0") as metrics:
+        url = metrics.addresses[0].replace("tcp", "http") + "/metrics"
+
+        def read() -> None:
+            while True:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    answer.read()
+                time.sleep(1)
+
+        threading.Thread(target=read, daemon=True).start()
+        await asyncio.Event().wait()
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"framing", "backend"}),
     frozenset({"loop"}),
     frozenset({"net"}),
-    frozenset({"http", "serve", "messaging", "industrial", "observe", "testing"}),
+    frozenset({"http"}),
+    frozenset({"serve", "messaging", "industrial", "observe", "testing"}),
     frozenset({"__init__"}),  # the public names
     frozenset({"services"}),
     frozenset({"cli"}),

@@ -49,9 +49,12 @@ def echo(
     ] = FramingName.RAW,
     workers: serving.Workers = "1",
     log: serving.Log = serving.LogStyle.HUMAN,
+    metrics: serving.Metrics = None,
 ) -> None:
     """Send every message back."""
-    running = serving.Running(what=f"echo, {framing} framing", backend=backend, workers=workers, log=log)
+    running = serving.Running(
+        what=f"echo, {framing} framing", backend=backend, workers=workers, log=log, metrics=metrics
+    )
     running.begin()
     with for_people():
         server = echo_server(serving.address(host, port, unix), framing=FRAMINGS[framing])

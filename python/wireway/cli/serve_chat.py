@@ -21,9 +21,10 @@ def chat(
     rate: Annotated[float, typer.Option(min=0.1, help="Messages a second that one connection may send.")] = 20.0,
     backend: serving.Backend = "auto",
     log: serving.Log = serving.LogStyle.HUMAN,
+    metrics: serving.Metrics = None,
 ) -> None:
     """Chat: rooms for netcat, for programs and for browsers, all the same."""
-    running = serving.Running(what="chat", backend=backend, log=log)
+    running = serving.Running(what="chat", backend=backend, log=log, metrics=metrics)
     running.begin()
     from wireway.services.chat import Chat
 

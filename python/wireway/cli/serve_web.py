@@ -40,6 +40,7 @@ def web(
     ] = None,
     access_log: Annotated[bool, typer.Option(help="Log each request.")] = True,
     log: serving.Log = serving.LogStyle.HUMAN,
+    metrics: serving.Metrics = None,
     reload: serving.Reload = False,
 ) -> None:
     """Serve a folder or an ASGI application over HTTP/1.1 and WebSocket."""
@@ -48,6 +49,7 @@ def web(
         backend=backend,
         workers=workers,
         log=log,
+        metrics=metrics,
         reload=reload,
         watched=[Path(target)] if Path(target).is_dir() else [],
     )

@@ -6,6 +6,7 @@ Owns what a person sees of a running server. Knows no service.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ __all__ = [
     "Key",
     "Log",
     "LogStyle",
+    "Metrics",
     "Port",
     "Reload",
     "Running",
@@ -48,9 +50,15 @@ Backend = Annotated[str, typer.Option(help="auto, io_uring, epoll, poll, select 
 Workers = Annotated[str, typer.Option(help="Processes that share the port: a number, or auto for one on each core.")]
 Cert = Annotated[Path | None, typer.Option(help="Serve TLS with this certificate (PEM, with its chain).")]
 Key = Annotated[Path | None, typer.Option(help="The certificate's key, if it is not in the same file.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Metrics and health at this address, as tcp://127.0.0.1:9100.", metavar="ADDRESS"),
+]
 Reload = Annotated[bool, typer.Option("--reload", help="Start anew when a .py or .toml file changes. For development.")]
 
 
+_PATIENCE = 30
+"""Seconds that a worker tries to tell metrics where its predecessor still does."""
 _WORKER: dict[str, int] | None = json.loads(os.environ.get(VARIABLE, "null"))
 """Which worker this process is, if it is one. Read here, since the worker removes it at its start."""
 
@@ -94,6 +102,8 @@ class Running:
     workers: str = "1"
     log: LogStyle = LogStyle.HUMAN
     reload: bool = False
+    metrics: str | None = None
+    """Where metrics and health are told; None: nowhere."""
     watched: Sequence[Path] = ()
     """Folders and files that `reload` looks at; the current folder if there are none."""
 
@@ -131,11 +141,36 @@ class Running:
 
     async def _accompany(self, servers: Sequence[wireway.Server]) -> None:
         """What runs beside the servers until the loop ends and cancels it."""
-        try:
-            async with Control(servers, self.what):
-                await asyncio.Event().wait()
-        except (wireway.WirewayError, OSError) as error:
-            logging.getLogger("wireway.control").warning("no control socket: %s", error)
+        async with contextlib.AsyncExitStack() as company:
+            try:
+                await company.enter_async_context(Control(servers, self.what))
+            except (wireway.WirewayError, OSError) as error:
+                logging.getLogger("wireway.control").warning("no control socket: %s", error)
+            # Of several workers the first tells of all.
+            if self.metrics is not None and (_WORKER is None or _WORKER["number"] == 1):
+                await self._measure(company, servers)
+            await asyncio.Event().wait()
+
+    async def _measure(self, company: contextlib.AsyncExitStack, servers: Sequence[wireway.Server]) -> None:
+        from wireway.observe.endpoint import Metrics
+
+        log = logging.getLogger("wireway.metrics")
+        for attempt in range(_PATIENCE):
+            try:
+                metrics = await company.enter_async_context(Metrics(servers, str(self.metrics)))
+            except wireway.AddressInUseError as error:
+                # A worker that takes another's place waits until that one has let go.
+                if _WORKER is None or attempt == _PATIENCE - 1:
+                    log.error("no metrics: %s", error)
+                    return
+                await asyncio.sleep(1)
+            except (wireway.WirewayError, OSError) as error:
+                log.error("no metrics: %s", error)
+                return
+            else:
+                where = metrics.addresses[0].replace("tcp://", "http://", 1)
+                log.info("metrics on %s/metrics, health on /livez and /readyz", where)
+                return
 
     def _announce(self, server: wireway.Server, try_it: str, more: dict[str, str]) -> None:
         """Say what runs, where, on what, within which limits, and how to try it. Of several workers the first does."""
