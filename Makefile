@@ -17,7 +17,7 @@ HOST := $(shell uname -m)-unknown-linux-gnu
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BACKENDS := io_uring epoll poll select sigio
 
-rust := $(shell find crates/core/src crates/py/src -name '*.rs') $(wildcard crates/*/Cargo.toml) Cargo.toml Cargo.lock
+rust := $(shell find crates/core/src crates/load/src crates/py/src -name '*.rs') $(wildcard crates/*/Cargo.toml) Cargo.toml Cargo.lock
 python := $(shell find python -name '*.py' -o -name '*.pyi')
 pip := bin/python -m pip --disable-pip-version-check install --quiet
 bin := .venv/bin
@@ -98,7 +98,7 @@ help: ## Print this table
 # --- the parts of `make test` --------------------------------------------------------------------------------------
 
 test-rust: .venv/.base
-	cargo test --quiet -p wireway-core -p wireway-loadgen
+	cargo test --quiet -p wireway-core -p wireway-load -p wireway-loadgen
 
 test-python: .venv/.dev .venv/.native dist/.wheel
 	$(bin)/python -m pytest $(ARGS)

@@ -29,6 +29,7 @@ __all__ = [
     "HttpExchange",
     "HttpParser",
     "Listener",
+    "LoadRun",
     "LoopCore",
     "ServerCore",
     "StallMonitor",
@@ -418,3 +419,14 @@ class HttpExchange:
     def status(self) -> int: ...
     @property
     def sent(self) -> int: ...
+
+# --- load ---------------------------------------------------------------------------------------------------------
+
+@final
+class LoadRun:
+    """One run of load against a server. `run` blocks without the GIL; the others may be called from any thread."""
+
+    def __new__(cls, options: dict[str, Any]) -> Self: ...
+    def run(self) -> dict[str, Any]: ...
+    def progress(self) -> tuple[int, int]: ...
+    def stop(self) -> None: ...

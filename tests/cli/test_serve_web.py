@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -140,15 +141,30 @@ def test_it_starts_anew_when_a_file_changes(folder: Path) -> None:
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    seen = threading.Event()
+
+    def change() -> None:
+        """Until it is seen: the watching may begin after the server does."""
+        while not seen.wait(0.5):
+            (folder / "shop.py").write_text(APP.replace("from the app", "from another"))
+
+    changing = threading.Thread(target=change)
     try:
         assert process.stdout is not None
         said = iter(process.stdout)
         assert any("stop it" in line for line in said)
-        (folder / "shop.py").write_text(APP.replace("from the app", "from another"))
+        changing.start()
         assert any("changed: shop.py; starting anew" in line for line in said)
+        seen.set()
         assert any("stop it" in line for line in said)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
             assert answer.read() == b"from another"
     finally:
+        seen.set()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise

@@ -65,7 +65,8 @@ def terminal(
     for key in ("PYTHONPATH", "XDG_RUNTIME_DIR"):
         if key in os.environ:
             given.setdefault(key, os.environ[key])
-    shell = f"{words}; printf 'ended %s\\n' $?; sleep 600"
+    # Ctrl-C is for the command: the shell stays, to say how it ended.
+    shell = f"trap : INT; {words}; printf 'ended %s\\n' $?; sleep 600"
     start = ["tmux", "-L", name, "-f", "/dev/null", "new-session", "-d", *size, "sh", "-c", shell]
     subprocess.run(start, check=True, env=given, cwd=folder, timeout=30)
     try:

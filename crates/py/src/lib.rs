@@ -9,6 +9,7 @@
 //!   memory       bytes for what was received and for what is sent       outcome     wireway.SendResult
 //!   stall        a thread that sees when a loop no longer turns
 //!   http         requests of HTTP/1.1 and their answers, as ASGI has them
+//!   load         runs of wireway-load, for `wireway bench`
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -27,6 +28,7 @@ mod host;
 mod http;
 mod interp;
 mod listener;
+mod load;
 mod memory;
 mod outcome;
 mod server;
@@ -48,6 +50,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<framing::FrameSplitter>()?;
     server::tls::register(module)?;
     http::register(module)?;
+    module.add_class::<load::LoadRun>()?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import wireway
+from wireway.cli.bench import bench
 from wireway.cli.doctor import doctor
 from wireway.cli.ls import closed, kick, ls
 from wireway.cli.serve import serve
@@ -40,6 +41,7 @@ def wireway_command(
 
 
 app.add_typer(serve)
+app.command()(bench)
 app.command()(top)
 app.command()(ls)
 app.command()(kick)

@@ -75,12 +75,13 @@ class Bridge:
     async def message(self, conn: Connection, data: bytes) -> None:
         """Take bytes of a connection, and serve every request that they complete."""
         parser: HttpParser = conn.state
-        found = parser.feed(data)
+        found: Any = parser.feed(data)
         while found is not None or parser.pending:
             if found.__class__ is not HttpExchange:
-                found = await self._incomplete(conn, parser, found)
-                if found is None:
+                whole = await self._incomplete(conn, parser, found)
+                if whole is None:
                     return
+                found = whole
             if found.upgrade:
                 if await self._upgrade(conn, found):
                     return
