@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import wireway
@@ -93,3 +94,27 @@ async def echoes(server: wireway.Server) -> None:
         assert answer.lower() == b"\0\0\0\5hello"
         writer.close()
         await writer.wait_closed()
+
+
+def test_the_chinese_readme_has_the_same_code() -> None:
+    """What is said may differ; what is to be typed may not."""
+    fence = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+    english, chinese = (fence.findall((ROOT / name).read_text()) for name in ("README.md", "README.zh-CN.md"))
+    assert chinese == english
+
+
+def test_the_page_of_the_command_names_every_command_and_option() -> None:
+    page = (ROOT / "docs" / "reference" / "command.md").read_text()
+    missing = []
+    commands = [("", get_command(app))]
+    while commands:
+        path, command = commands.pop()
+        for name, below in getattr(command, "commands", {}).items():
+            commands.append((f"{path} {name}", below))
+            if name not in page:
+                missing.append(f"{path} {name}")
+        for parameter in command.params:
+            names = [each for each in parameter.opts if each.startswith("--")]
+            known = ("--help", "--version", "--install-completion", "--show-completion")
+            missing += [f"{path} {name}" for name in names if name not in page and name not in known]
+    assert not missing, f"docs/reference/command.md does not name: {missing}"
