@@ -77,27 +77,25 @@ class Bridge:
         parser: HttpParser = conn.state
         found: Any = parser.feed(data)
         while found is not None or parser.pending:
-            if found.__class__ is not HttpExchange:
-                whole = await self._incomplete(conn, parser, found)
-                if whole is None:
-                    return
-                found = whole
-            if found.upgrade:
-                if await self._upgrade(conn, found):
+            exchange = found if isinstance(found, HttpExchange) else await self._incomplete(conn, parser, found)
+            if exchange is None:
+                return
+            if exchange.upgrade:
+                if await self._upgrade(conn, exchange):
                     return
             else:
                 try:
-                    await self.app(found.scope, found.receive, found.send)
+                    await self.app(exchange.scope, exchange.receive, exchange.send)
                 except Exception as error:  # noqa: BLE001 - the application's: it is told, and the server goes on
-                    self._failed(conn, found, error)
-                if not found.over:
-                    self._unanswered(conn, found)
+                    self._failed(conn, exchange, error)
+                if not exchange.over:
+                    self._unanswered(conn, exchange)
             if self._log:
-                self._tell(found)
-            if not found.keep_alive:
+                self._tell(exchange)
+            if not exchange.keep_alive:
                 conn.close("the answer was the last one")
                 return
-            if not parser.body_done and not await self._skip_body(conn, found):
+            if not parser.body_done and not await self._skip_body(conn, exchange):
                 return
             if not parser.pending:
                 return
