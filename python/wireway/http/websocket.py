@@ -135,7 +135,7 @@ class _Talk:
                 raise RuntimeError(f"{kind!r} after the handshake was refused")
             await self._exchange.send({**event, "type": "http.response.body"})
         elif kind == "websocket.send":
-            if self._protocol.state is not State.OPEN:
+            if self._protocol.state is not State.OPEN or self._conn.is_closing:
                 raise ConnectionClosedError("the WebSocket is closed")
             text = event.get("text")
             if text is not None:
@@ -217,14 +217,18 @@ class _Talk:
         return {"type": "websocket.disconnect", "code": int(close.code), "reason": close.reason}
 
     async def _flush(self) -> None:
-        data = b"".join(self._protocol.data_to_send())
-        if data:
-            await self._conn.send(data)
+        self._flush_nowait()
+        if not self._conn.is_closing:
+            await self._conn.drain()
 
     def _flush_nowait(self) -> None:
-        data = b"".join(self._protocol.data_to_send())
-        if data and not self._conn.is_closing:
+        pieces = self._protocol.data_to_send()
+        if self._conn.is_closing:
+            return
+        if data := b"".join(pieces):
             self._conn.send_nowait(data)
+        if b"" in pieces:  # that is how the protocol says that TCP is to be closed
+            self._conn.close("the WebSocket is closed")
 
     # --- pings ------------------------------------------------------------------------------------------
 
