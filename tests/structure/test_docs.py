@@ -96,11 +96,14 @@ async def echoes(server: wireway.Server) -> None:
         await writer.wait_closed()
 
 
-def test_the_chinese_readme_has_the_same_code() -> None:
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [("README.md", "README.zh-CN.md"), ("docs/tutorial/first-server.md", "docs/zh/first-server.md")],
+)
+def test_the_chinese_page_has_the_same_code(english: str, chinese: str) -> None:
     """What is said may differ; what is to be typed may not."""
     fence = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-    english, chinese = (fence.findall((ROOT / name).read_text()) for name in ("README.md", "README.zh-CN.md"))
-    assert chinese == english
+    assert fence.findall((ROOT / chinese).read_text()) == fence.findall((ROOT / english).read_text())
 
 
 def test_the_page_of_the_command_names_every_command_and_option() -> None:
