@@ -268,17 +268,18 @@ pub fn ten_thousand_connections_leave_nothing(case: &Case) {
         let mut figures = Vec::new();
         for number in 0..100 {
             batch(&mut rig, &listener, address, 100);
-            if number == 19 || number == 99 {
+            if number % 20 == 19 {
                 // What was closed in order is closed now.
                 rig.quiet();
                 figures.push((open_descriptors(), heap_in_use()));
             }
         }
-        let [(descriptors, heap), (descriptors_after, heap_after)] = figures[..] else {
-            unreachable!()
-        };
-        assert_eq!(descriptors_after, descriptors, "descriptors");
-        // Tables grow a little with how the turns fall; 8,000 connections that leave 8 bytes each leave 64,000.
-        assert!(heap_after <= heap + 40 * 1024, "{} bytes are left behind", heap_after - heap);
+        let descriptors: Vec<_> = figures.iter().map(|figure| figure.0).collect();
+        assert!(descriptors.iter().all(|&count| count == descriptors[0]), "descriptors: {descriptors:?}");
+        // Tables grow now and then, by how the turns fall: a step is no leak. A leak is there between any two
+        // figures: 2,000 connections that leave 8 bytes each leave 16,000 each time.
+        let heap: Vec<_> = figures.iter().map(|figure| figure.1).collect();
+        let least = heap.windows(2).map(|two| two[1].saturating_sub(two[0])).min();
+        assert!(least.is_some_and(|bytes| bytes < 8 * 1024), "bytes in use, after each 2,000: {heap:?}");
     });
 }
