@@ -8,6 +8,7 @@ import typer
 
 import wireway
 from wireway.cli.bench import bench
+from wireway.cli.connect import connect
 from wireway.cli.doctor import doctor
 from wireway.cli.ls import closed, kick, ls
 from wireway.cli.serve import serve
@@ -41,6 +42,7 @@ def wireway_command(
 
 
 app.add_typer(serve)
+app.command()(connect)
 app.command()(bench)
 app.command()(top)
 app.command()(ls)

@@ -275,11 +275,17 @@ pub fn ten_thousand_connections_leave_nothing(case: &Case) {
             }
         }
         let descriptors: Vec<_> = figures.iter().map(|figure| figure.0).collect();
-        assert!(descriptors.iter().all(|&count| count == descriptors[0]), "descriptors: {descriptors:?}");
+        assert!(
+            descriptors.iter().all(|&count| count == descriptors[0]),
+            "descriptors: {descriptors:?}"
+        );
         // Tables grow now and then, by how the turns fall: a step is no leak. A leak is there between any two
         // figures: 2,000 connections that leave 8 bytes each leave 16,000 each time.
         let heap: Vec<_> = figures.iter().map(|figure| figure.1).collect();
         let least = heap.windows(2).map(|two| two[1].saturating_sub(two[0])).min();
-        assert!(least.is_some_and(|bytes| bytes < 8 * 1024), "bytes in use, after each 2,000: {heap:?}");
+        assert!(
+            least.is_some_and(|bytes| bytes < 8 * 1024),
+            "bytes in use, after each 2,000: {heap:?}"
+        );
     });
 }
