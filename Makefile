@@ -41,6 +41,10 @@ check: .venv/.dev .venv/.native ## Lint, format, types, stub, docs, links, examp
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict
 	$(bin)/python -m pytest -q tests/structure
 
+docs: .venv/.dev .venv/.native ## Write the pages that the code writes, and build the site into site/ (open site/index.html)
+	$(bin)/python tools/site/pages.py
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet --strict
+
 bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/report/ and the README's table (ARGS= for its options)
 	$(bin)/python benchmarks/run.py $(ARGS)
 	$(if $(ARGS),,$(bin)/python benchmarks/harness/readme.py benchmarks/report/report.json README.md)
@@ -93,7 +97,7 @@ help: ## Print this table
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make VERB\n" } \
 		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: run test check bench chat hold reload scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
+.PHONY: run test check docs bench chat hold reload scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
 
 # --- the parts of `make test` --------------------------------------------------------------------------------------
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 import wireway
 from support.tree import ROOT, markdown_files
 from wireway.cli.command import app
+from wireway.cli.failing import Exit
 
 PAGES = [page for page in markdown_files() if page.parts[0] in ("docs", "requirements") or len(page.parts) == 1]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -106,18 +110,43 @@ def test_the_chinese_page_has_the_same_code(english: str, chinese: str) -> None:
     assert fence.findall((ROOT / chinese).read_text()) == fence.findall((ROOT / english).read_text())
 
 
-def test_the_page_of_the_command_names_every_command_and_option() -> None:
-    page = (ROOT / "docs" / "reference" / "command.md").read_text()
-    missing = []
-    commands = [("", get_command(app))]
+@pytest.fixture(scope="module")
+def written() -> ModuleType:
+    """`tools/site/pages.py`: the pages that the code writes."""
+    sys.path.insert(0, str(ROOT / "tools" / "site"))
+    try:
+        return importlib.import_module("pages")
+    finally:
+        sys.path.remove(str(ROOT / "tools" / "site"))
+
+
+def test_what_the_code_writes_into_pages_is_there(written: ModuleType) -> None:
+    stale = [str(path.relative_to(ROOT)) for path in written.stale()]
+    assert not stale, f"{', '.join(stale)}: the code says something else by now; `make docs` writes it anew"
+
+
+def test_a_place_for_a_command_that_is_gone_is_an_error(written: ModuleType) -> None:
+    with pytest.raises(ValueError, match="no such command"):
+        written.FILLED["reference/command.md"]("<!-- command: serve gopher -->\n<!-- end -->\n")
+
+
+def test_every_command_and_option_has_a_row(written: ModuleType) -> None:
+    """Asked of the page as it would be written, also from nothing: what is added to the command is never left out."""
+    page = written.FILLED["reference/command.md"]("# The command\n\n<!-- exit statuses -->\n<!-- end -->\n")
+    sections = dict(re.findall(r"^## (wireway[^\n]*)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    commands = [("wireway", get_command(app))]
     while commands:
         path, command = commands.pop()
-        for name, below in getattr(command, "commands", {}).items():
-            commands.append((f"{path} {name}", below))
-            if name not in page:
-                missing.append(f"{path} {name}")
+        below = {name: child for name, child in getattr(command, "commands", {}).items() if not child.hidden}
+        commands += [(f"{path} {name}", child) for name, child in below.items()]
+        for name in below:
+            assert f"| [`{path} {name}`](#" in sections[path], name
         for parameter in command.params:
-            names = [each for each in parameter.opts if each.startswith("--")]
-            known = ("--help", "--version", "--install-completion", "--show-completion")
-            missing += [f"{path} {name}" for name in names if name not in page and name not in known]
-    assert not missing, f"docs/reference/command.md does not name: {missing}"
+            if not getattr(parameter, "hidden", False):
+                assert parameter.help, f"{path} {parameter.opts} says nothing of itself"
+                names = parameter.opts if parameter.opts[0].startswith("-") else [parameter.metavar or parameter.name]
+                for name in names:
+                    row = rf"^\| [^|]*`{re.escape(name)}[ `][^\n]*\| [^|\n]+ \|$"
+                    assert re.search(row, sections[path], re.MULTILINE), f"{path} {name}"
+    for status in Exit:
+        assert re.search(rf"^\| {status.value} \| [A-Z].+ \|$", page, re.MULTILINE), status
