@@ -42,6 +42,7 @@ __all__ = [
     "probe",
     "read_certificate",
     "stall_mark",
+    "toml_places",
 ]
 
 _Ts = TypeVarTuple("_Ts")
@@ -430,3 +431,7 @@ class LoadRun:
     def run(self) -> dict[str, Any]: ...
     def progress(self) -> tuple[int, int]: ...
     def stop(self) -> None: ...
+
+def toml_places(
+    text: str,
+) -> tuple[dict[tuple[str | int, ...], tuple[tuple[int, int], tuple[int, int]]], list[tuple[int, int, str]]]: ...

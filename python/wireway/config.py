@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from wireway.errors import ConfigError
+from wireway.units import Bytes, BytesAtOnce, BytesPerSecond, PerSecond, Seconds, WholeSeconds
 
 __all__ = [
     "LIMITS",
@@ -52,7 +53,7 @@ LIMITS = frozenset(
 
 
 def _refuse(group: object, name: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(f"{type(group).__name__}: {name} is {value!r}, {allowed}")
+    return ConfigError(f"{type(group).__name__}: {name} is {value!r}, {allowed}", option=name)
 
 
 def _is_number(value: object) -> bool:
@@ -119,29 +120,29 @@ class Timeouts:
     A deadline is kept to 1/128 of a second, and never early. Each ends a connection with a code of its own.
     """
 
-    connect: float | None = 10.0
+    connect: Seconds | None = 10.0
     """A client's attempt to connect: name resolution and all addresses of the name together. Of no use to a server.
     Without it the kernel decides, after about two minutes for each address (tcp(7), `tcp_syn_retries`)."""
-    first_message: float | None = None
+    first_message: Seconds | None = None
     """From accepting to the first whole message, PROXY header included; code `first-message-timeout`. The guard
     against peers that connect and say nothing, or one byte a second. While `on_connect` runs it does not count, and
     then from its end; with `on_connect` alone, from its first `receive`."""
-    idle: float | None = None
+    idle: Seconds | None = None
     """Without a byte in either direction; code `idle-timeout`. Too short, it closes peers that merely have nothing
     to say: give those a `Heartbeat`. While a handler runs the peer waits for us: that does not count, unless the
     handler itself waits for the peer in `receive`."""
-    idle_read: float | None = None
+    idle_read: Seconds | None = None
     """Without a byte from the peer; code `read-timeout`. It does not run while reading is paused by us, nor
     while a handler runs, as for `idle`."""
-    idle_write: float | None = None
+    idle_write: Seconds | None = None
     """Without a byte that the kernel took from us; code `write-timeout`. For peers that must hear from us regularly."""
-    write_stall: float | None = None
+    write_stall: Seconds | None = None
     """Bytes wait to be sent and the kernel takes none; code `write-stalled`. The guard against peers that do not
     read: what they hold is our memory. Too short, it closes peers on bad radio links."""
-    close_linger: float | None = 5.0
+    close_linger: Seconds | None = 5.0
     """After `close`: to send what is queued, send FIN, and see the peer's FIN, so that the last bytes are not lost to
     a RST; code `linger-timeout` if it passes. None waits as long as sending takes, and not for the peer's FIN."""
-    lifetime: float | None = None
+    lifetime: Seconds | None = None
     """The whole life of a connection, whatever it does; code `lifetime`. To spread peers over servers anew."""
 
     def __post_init__(self) -> None:
@@ -158,7 +159,7 @@ class Heartbeat:
     :raises ConfigError: an option is wrong.
     """
 
-    every: float
+    every: Seconds
     """Seconds without a byte from the peer after which `ping` is sent. A peer that speaks is never pinged. Short
     costs wake-ups on both sides (and radio on a phone); long finds a dead peer late. Firewalls forget idle
     connections after minutes: 30 to 60 suits most."""
@@ -166,7 +167,7 @@ class Heartbeat:
     """The message that is sent, framed as any other."""
     pong: bytes | None = None
     """A message from the peer that equals it is swallowed: it counts as life and reaches no handler."""
-    timeout: float | None = None
+    timeout: Seconds | None = None
     """Seconds after `every`, still without a byte, that close with code `heartbeat-timeout`; `every` unless told."""
     jitter: float = 0.1
     """The part of `every`, 0 to 1, by which each interval is shortened at random: else all clients that came back
@@ -204,9 +205,9 @@ class Ban:
 
     after: int = 5
     """Strikes of one address within `within` seconds that ban it. At most 65,536 addresses are remembered."""
-    within: float = 60.0
+    within: Seconds = 60.0
     """Seconds in which strikes are counted together."""
-    seconds: float = 300.0
+    seconds: Seconds = 300.0
     """How long its connections are closed at once, with code `banned`. They count no further strike."""
 
     def __post_init__(self) -> None:
@@ -239,19 +240,19 @@ class Limits:
     subnet_v6: int = 64
     """Bits of an IPv6 address that are its network, 0 to 128. A home has 64 or fewer: below it one person has as many
     addresses as they like, so `per_address` alone limits nobody on IPv6."""
-    accept_rate: float | None = None
+    accept_rate: PerSecond | None = None
     """Connections accepted a second; code `limit-accept-rate`."""
     accept_burst: float | None = None
     """Connections that may come at once; `accept_rate`, at least 1, unless told."""
-    message_rate: float | None = None
+    message_rate: PerSecond | None = None
     """Messages a second of one connection. Over it nobody is closed: reading pauses, and TCP holds the peer back."""
     message_burst: float | None = None
     """Messages that may come at once; `message_rate`, at least 1, unless told."""
-    byte_rate: float | None = None
+    byte_rate: BytesPerSecond | None = None
     """Bytes a second of one connection. Over it reading pauses."""
-    byte_burst: float | None = None
+    byte_burst: BytesAtOnce | None = None
     """Bytes that may come at once; `byte_rate`, at least 1, unless told."""
-    queued_bytes: int | None = None
+    queued_bytes: Bytes | None = None
     """Bytes that wait to be sent on all connections of the loop together. Over it the connection that queues most is
     closed, with code `memory-budget`: the server lives on, and the slowest consumer pays."""
     handlers: int | None = None
@@ -299,16 +300,16 @@ class Buffers:
     :raises ConfigError: an option is wrong.
     """
 
-    low: int = 16 * 1024
+    low: Bytes = 16 * 1024
     """Below it `await conn.send()` goes on, and the connection is read from again."""
-    high: int = 64 * 1024
+    high: Bytes = 64 * 1024
     """Above it `await conn.send()` waits, and no further message of that connection is handled. Too small costs
     throughput on long ways: about bandwidth times round trip keeps a link busy."""
-    soft: int | None = None
+    soft: Bytes | None = None
     """Above it for `soft_seconds` without a break closes, with code `slow-consumer`."""
-    soft_seconds: float = 10.0
+    soft_seconds: Seconds = 10.0
     """See `soft`."""
-    hard: int | None = None
+    hard: Bytes | None = None
     """Above it closes at once, with code `slow-consumer`. None: `send_nowait` without looking at its result may take
     all memory."""
     when_slow: WhenSlow = "pause"
@@ -330,18 +331,17 @@ class Buffers:
         order = [(name, value) for name, value in given if value is not None]
         for (name, value), (above, more) in pairwise(order):
             if value > more:
-                raise ConfigError(
-                    f"Buffers: {name}={value:,} is more than {above}={more:,}: low, high, soft, hard rise"
-                )
+                text = f"Buffers: {name}={value:,} is more than {above}={more:,}: low, high, soft, hard rise"
+                raise ConfigError(text, option=name)
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
     """The kernel's probes of a silent peer (tcp(7)): whole seconds, 1 to 32,767. They reach no program of the peer."""
 
-    idle: int = 60
+    idle: WholeSeconds = 60
     """Seconds of silence until the first probe (`TCP_KEEPIDLE`)."""
-    interval: int = 10
+    interval: WholeSeconds = 10
     """Seconds between probes (`TCP_KEEPINTVL`)."""
     count: int = 3
     """Probes without an answer that end the connection (`TCP_KEEPCNT`, 1 to 127), with code `timed-out`."""
@@ -365,21 +365,21 @@ class SocketOptions:
     """Send small pieces at once (`TCP_NODELAY`). Wireway sends once for each callback, so Nagle gains nothing."""
     keepalive: Keepalive | None = field(default_factory=Keepalive)
     """Probe silent peers. It finds dead hosts, not stuck programs: those need a `Heartbeat`."""
-    user_timeout: float | None = 30.0
+    user_timeout: Seconds | None = 30.0
     """Seconds that sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482). It takes the place of
     `keepalive.count`: a silent peer is given up at the first probe that is due after this time. None leaves it to
     the kernel: about 15 minutes (`tcp_retries2`)."""
-    defer_accept: int | None = None
+    defer_accept: WholeSeconds | None = None
     """Seconds for which a connection without a first byte is kept from us (`TCP_DEFER_ACCEPT`): floods of silent
     peers cost no descriptor. Not for protocols in which the server speaks first, and it hides silent peers from
     `Timeouts.first_message`."""
     fast_open: int | None = None
     """Connections whose first bytes came with their SYN that may wait (`TCP_FASTOPEN`, RFC 7413). The sysctl
     `net.ipv4.tcp_fastopen` must have bit 2. Danger: a SYN may come twice, so the first message may be handled twice."""
-    send_buffer: int | None = None
+    send_buffer: Bytes | None = None
     """Bytes of `SO_SNDBUF`, which the kernel doubles and cuts to `net.core.wmem_max`. None lets it grow by itself,
     which is best on nearly every link."""
-    receive_buffer: int | None = None
+    receive_buffer: Bytes | None = None
     """Bytes of `SO_RCVBUF`, set before `listen` so that the window can be scaled (tcp(7)); see `send_buffer`."""
     dual_stack: bool = True
     """An address `[::]` takes IPv4 too; peers of IPv4 then have addresses like `::ffff:192.0.2.1` in `conn.peer`."""
@@ -433,7 +433,7 @@ class Stalls:
     :raises ConfigError: an option is wrong.
     """
 
-    after: float = 1.0
+    after: Seconds = 1.0
     """Seconds that one turn of the loop may last."""
     stack: bool = True
     """Read the Python stack of the loop's thread while it lasts, and log it."""
@@ -460,9 +460,9 @@ class Handover:
     """The state of such bytes, in the new program."""
     check: Callable[[], object] | None = None
     """Called in the new program before it takes anything: what it raises is the end of it, and the old goes on."""
-    ready: float = 30.0
+    ready: Seconds = 30.0
     """Seconds that the new program may take until it is ready."""
-    handlers: float = 5.0
+    handlers: Seconds = 5.0
     """Seconds that handlers in flight may take to finish; connections whose handler takes longer stay."""
 
     def __post_init__(self) -> None:
@@ -548,10 +548,13 @@ def native_options(
     return options | _fields(heartbeat) | {"timeout": float(late), "answers": dict(heartbeat.answers)}
 
 
+_FLOATS = ("float", "Seconds", "PerSecond", "BytesPerSecond", "BytesAtOnce")
+
+
 def _fields(group: Any) -> dict[str, Any]:
     """The fields of a group, whole numbers made floats where the field is a float."""
     found = {}
     for each in fields(group):
         value = getattr(group, each.name)
-        found[each.name] = float(value) if type(value) is int and str(each.type).startswith("float") else value
+        found[each.name] = float(value) if type(value) is int and str(each.type).startswith(_FLOATS) else value
     return found

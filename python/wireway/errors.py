@@ -34,6 +34,11 @@ class WirewayError(Exception):
 class ConfigError(WirewayError, ValueError):
     """An option was refused when it was given. The text names the option, the value and what is allowed."""
 
+    def __init__(self, text: str = "", *, option: str | None = None) -> None:
+        super().__init__(text)
+        self.option = option
+        """The option of its group, where it is one."""
+
 
 class UnknownBackendError(ConfigError):
     """No back end has that name. The text lists those there are."""

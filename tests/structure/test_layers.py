@@ -15,6 +15,7 @@ PACKAGE = ROOT / "python" / "wireway"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"_native", "errors"}),
+    frozenset({"units"}),
     frozenset({"config"}),
     frozenset({"framing", "backend"}),
     frozenset({"loop"}),

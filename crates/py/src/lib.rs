@@ -10,6 +10,7 @@
 //!   stall        a thread that sees when a loop no longer turns
 //!   http         requests of HTTP/1.1 and their answers, as ASGI has them
 //!   load         runs of wireway-load, for `wireway bench`
+//!   toml         where each key of a TOML text stands
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -34,6 +35,7 @@ mod outcome;
 mod server;
 mod stall;
 mod step;
+mod toml;
 mod transport;
 mod watch;
 
@@ -54,6 +56,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;
+    module.add_function(wrap_pyfunction!(toml::toml_places, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_up_to_date, module)?)?;
     module.add("BACKENDS", event_loop::backend_names(py)?)?;
     Ok(())

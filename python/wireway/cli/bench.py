@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from wireway.cli.failing import Exit, Failure, for_people
-from wireway.cli.framings import FRAMING_NAMES
+from wireway.framing.names import FRAMING_NAMES
 from wireway.net.descriptors import raise_soft_limit
 
 __all__ = ["bench"]

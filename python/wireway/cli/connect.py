@@ -19,10 +19,10 @@ import typer
 
 import wireway
 from wireway.cli.failing import Exit, Failure, for_people
-from wireway.cli.framings import FRAMING_NAMES, framing_of
 from wireway.cli.talking.line import Plan
 from wireway.cli.talking.piping import Piping
 from wireway.cli.talking.words import Input, View, unescape
+from wireway.framing.names import FRAMING_NAMES, framing_of
 
 __all__ = ["connect"]
 

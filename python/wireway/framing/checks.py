@@ -22,10 +22,10 @@ def refuse_size(owner: str, option: str, value: object, least: int = 1, most: in
         return
     unit = "byte" if least == 1 else "bytes"
     bounds = f"at least {least} {unit}" if most is None else f"{least} to {most} bytes"
-    raise ConfigError(f"{owner}: {option} is {value!r}, it must be {bounds}")
+    raise ConfigError(f"{owner}: {option} is {value!r}, it must be {bounds}", option=option)
 
 
 def refuse_flag(owner: str, option: str, value: object) -> None:
     """Refuse what is neither True nor False."""
     if type(value) is not bool:
-        raise ConfigError(f"{owner}: {option} is {value!r}, allowed are True and False")
+        raise ConfigError(f"{owner}: {option} is {value!r}, allowed are True and False", option=option)

@@ -51,9 +51,13 @@ class LengthPrefix:
 
     def __post_init__(self) -> None:
         if type(self.width) is not int or self.width not in _WIDTHS:
-            raise ConfigError(f"LengthPrefix: width is {self.width!r}, allowed are 1, 2, 3, 4 and 8 bytes")
+            raise ConfigError(
+                f"LengthPrefix: width is {self.width!r}, allowed are 1, 2, 3, 4 and 8 bytes", option="width"
+            )
         if self.byteorder not in ("big", "little"):
-            raise ConfigError(f"LengthPrefix: byteorder is {self.byteorder!r}, allowed are 'big' and 'little'")
+            raise ConfigError(
+                f"LengthPrefix: byteorder is {self.byteorder!r}, allowed are 'big' and 'little'", option="byteorder"
+            )
         refuse_size("LengthPrefix", "max_size", self.max_size)
         refuse_size("LengthPrefix", "offset", self.offset, 0, _FAR)
         refuse_flag("LengthPrefix", "includes_header", self.includes_header)
@@ -91,7 +95,9 @@ class Varint:
 
     def __post_init__(self) -> None:
         if type(self.max_bytes) is not int or self.max_bytes not in (5, 10):
-            raise ConfigError(f"Varint: max_bytes is {self.max_bytes!r}, allowed are 5 (32 bits) and 10 (64 bits)")
+            raise ConfigError(
+                f"Varint: max_bytes is {self.max_bytes!r}, allowed are 5 (32 bits) and 10 (64 bits)", option="max_bytes"
+            )
         refuse_size("Varint", "max_size", self.max_size)
 
     def _native(self) -> tuple[str, int, int]:

@@ -66,7 +66,9 @@ class Delimiter:
 
     def __post_init__(self) -> None:
         if type(self.delimiter) is not bytes or not 1 <= len(self.delimiter) <= _LONGEST:
-            raise ConfigError(f"Delimiter: delimiter is {self.delimiter!r}, it must be 1 to {_LONGEST} bytes")
+            raise ConfigError(
+                f"Delimiter: delimiter is {self.delimiter!r}, it must be 1 to {_LONGEST} bytes", option="delimiter"
+            )
         refuse_flag("Delimiter", "keep", self.keep)
         refuse_size("Delimiter", "max_size", self.max_size)
 

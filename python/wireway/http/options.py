@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wireway.errors import ConfigError
+from wireway.units import Bytes, Seconds
 
 __all__ = ["Application", "Event", "HttpOptions", "Receive", "Scope", "Send"]
 
@@ -27,21 +28,21 @@ class HttpOptions:
     :raises ConfigError: a value is out of its range.
     """
 
-    head_size: int = 64 * 1024
+    head_size: Bytes = 64 * 1024
     """Bytes of a request's line and fields together, and of trailers; 431 beyond."""
     head_fields: int = 100
     """Fields of a request; 431 beyond."""
-    body_size: int | None = None
+    body_size: Bytes | None = None
     """Bytes of a request's body; 413 beyond. None: as many as the application reads."""
-    head_timeout: float | None = 15.0
+    head_timeout: Seconds | None = 15.0
     """Seconds from the first byte of a request to the end of its head; 408 after. The guard against clients that send a
     byte now and then. None: no bound."""
-    keep_alive: float | None = 65.0
+    keep_alive: Seconds | None = 65.0
     """Seconds that a connection may rest between two requests, or say nothing at all; it is closed then. Longer than
     that of the proxy in front (60 s as a rule), else the proxy meets closed connections. None: for ever."""
-    ping: float | None = 20.0
+    ping: Seconds | None = 20.0
     """WebSocket: seconds between pings. A peer that answers none of two is gone. None: no pings."""
-    message_size: int = 16 * 1024 * 1024
+    message_size: Bytes = 16 * 1024 * 1024
     """WebSocket: bytes of a message; closed with 1009 beyond."""
     root_path: str = ""
     """Where the application is mounted: `root_path` of its scope (ASGI)."""
@@ -50,18 +51,22 @@ class HttpOptions:
 
     def __post_init__(self) -> None:
         if self.head_size < _SMALLEST_HEAD:
-            raise ConfigError(f"head_size is {self.head_size}, it must be at least {_SMALLEST_HEAD} bytes")
+            raise ConfigError(
+                f"head_size is {self.head_size}, it must be at least {_SMALLEST_HEAD} bytes", option="head_size"
+            )
         if self.head_fields < 1:
-            raise ConfigError(f"head_fields is {self.head_fields}, it must be at least 1")
+            raise ConfigError(f"head_fields is {self.head_fields}, it must be at least 1", option="head_fields")
         for name, value in (("body_size", self.body_size), ("message_size", self.message_size)):
             if value is not None and value < 0:
-                raise ConfigError(f"{name} is {value}, it must be a number of bytes")
+                raise ConfigError(f"{name} is {value}, it must be a number of bytes", option=name)
         for name, seconds in (
             ("head_timeout", self.head_timeout),
             ("keep_alive", self.keep_alive),
             ("ping", self.ping),
         ):
             if seconds is not None and not seconds > 0:
-                raise ConfigError(f"{name} is {seconds}, it must be seconds above 0, or None")
+                raise ConfigError(f"{name} is {seconds}, it must be seconds above 0, or None", option=name)
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise ConfigError(f"root_path is {self.root_path!r}, it must begin with a slash and end without one")
+            raise ConfigError(
+                f"root_path is {self.root_path!r}, it must begin with a slash and end without one", option="root_path"
+            )

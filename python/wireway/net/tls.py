@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from wireway._native import TlsClient, TlsServer, read_certificate
 from wireway.errors import ConfigError
+from wireway.units import Seconds
 
 __all__ = ["Certificate", "Extension", "Pem", "Tls", "TlsInfo"]
 
@@ -67,7 +68,7 @@ class Tls:
     """When a server reads its files again: ``watch`` looks once a second whether they changed, ``signal`` waits for
     SIGHUP (of a server in the main thread), ``off`` for `Server.reload_tls`. Files that can not be used, half written
     ones among them, are reported once and change nothing. Connections that are open go on as they are."""
-    handshake_timeout: float = 10.0
+    handshake_timeout: Seconds = 10.0
     """Seconds from accepting, or connecting, to the end of the handshake; code ``tls-handshake-timeout``."""
 
     def __post_init__(self) -> None:
@@ -160,7 +161,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _wrong(name: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(f"Tls: {name} is {value!r}, {allowed}")
+    return ConfigError(f"Tls: {name} is {value!r}, {allowed}", option=name)
 
 
 def _check_pem(name: str, value: object) -> None:

@@ -12,7 +12,7 @@ import typer
 
 import wireway
 from wireway.cli.failing import Exit, Failure
-from wireway.cli.framings import framing_of
+from wireway.framing.names import framing_of
 from wireway.net.address import parse
 
 __all__ = ["Wanted", "framing_for_load", "seconds_of", "sources_of", "target_of"]

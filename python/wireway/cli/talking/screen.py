@@ -17,13 +17,13 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from wireway.cli.failing import Failure
-from wireway.cli.framings import framing_name, framing_of
 from wireway.cli.talking.cutting import Cutter
 from wireway.cli.talking.history import history_at
 from wireway.cli.talking.line import Line, Plan, open_line
 from wireway.cli.talking.piping import HALF_AFTER, IN_ORDER, stamp
 from wireway.cli.talking.words import Input, View, decode, shown
 from wireway.framing import FrameError
+from wireway.framing.names import framing_name, framing_of
 
 __all__ = ["Screen"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import wireway
-from wireway.cli.framings import framing_name, framing_of
+from wireway.framing.names import framing_name, framing_of
 
 NAMED = {
     "raw": wireway.Raw(),
