@@ -120,7 +120,7 @@ class Timeouts:
     A deadline is kept to 1/128 of a second, and never early. Each ends a connection with a code of its own.
     """
 
-    connect: Seconds | None = 10.0
+    connect: Seconds | None = field(default=10.0, metadata={"client": True})
     """A client's attempt to connect: name resolution and all addresses of the name together. Of no use to a server.
     Without it the kernel decides, after about two minutes for each address (tcp(7), `tcp_syn_retries`)."""
     first_message: Seconds | None = None

@@ -99,3 +99,21 @@ BytesPerSecond = Annotated[float, Unit("bytes a second", size, _SIZE)]
 """A rate in bytes; in files also `1MiB`."""
 PerSecond = Annotated[float, Unit("a second")]
 """A rate."""
+
+
+def duration_text(seconds: float) -> str:
+    """The shortest text of a duration that `duration` reads as the same number: ``1.5s``, ``2m``."""
+    for unit, each in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= each and seconds % each == 0:
+            return f"{seconds // each:.0f}{unit}"
+    if 0 < seconds < 1 and (seconds * 1000).is_integer():
+        return f"{seconds * 1000:.0f}ms"
+    return f"{repr(float(seconds)).removesuffix('.0')}s" if "e" not in repr(float(seconds)) else f"{seconds:f}s"
+
+
+def size_text(count: float) -> str:
+    """The text of a size that `size` reads as the same number: ``64KiB``, ``1000B``."""
+    for unit, each in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= each and count % each == 0:
+            return f"{count // each:.0f}{unit}"
+    return f"{count:.0f}B"

@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"serve", "messaging", "industrial", "observe", "testing"}),
     frozenset({"__init__"}),  # the public names
     frozenset({"services"}),
+    frozenset({"configuration"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

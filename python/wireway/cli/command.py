@@ -8,6 +8,7 @@ import typer
 
 import wireway
 from wireway.cli.bench import bench
+from wireway.cli.config import config
 from wireway.cli.connect import connect
 from wireway.cli.doctor import doctor
 from wireway.cli.ls import closed, kick, ls
@@ -42,6 +43,7 @@ def wireway_command(
 
 
 app.add_typer(serve)
+app.add_typer(config)
 app.command()(connect)
 app.command()(bench)
 app.command()(top)

@@ -13,6 +13,7 @@ from enum import IntEnum
 import typer
 
 import wireway
+from wireway.configuration.mistakes import ConfigurationError
 
 __all__ = ["Exit", "Failure", "for_people", "one_line", "status_of"]
 
@@ -70,6 +71,8 @@ def status_of(error: BaseException) -> Exit:
     match error:
         case Failure():
             return error.status
+        case ConfigurationError():
+            return Exit.CONFIG
         case wireway.AddressInUseError():
             return Exit.TAKEN
         case wireway.ConnectError() | wireway.ConnectTimeoutError() | TimeoutError():
@@ -97,6 +100,10 @@ def for_people() -> Iterator[None]:
     """
     try:
         yield
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            typer.echo(f"Error: {mistake}", err=True)
+        raise typer.Exit(Exit.CONFIG) from None
     except (Failure, wireway.WirewayError, OSError) as error:
         typer.echo(f"Error: {one_line(error)}", err=True)
         raise typer.Exit(status_of(error)) from None

@@ -7,6 +7,7 @@ from typing import Literal
 
 from wireway.errors import ConfigError
 from wireway.framing.checks import LARGEST, refuse_flag, refuse_size
+from wireway.units import Bytes
 
 __all__ = ["LengthPrefix", "Varint"]
 
@@ -43,7 +44,7 @@ class LengthPrefix:
 
     width: int = 4
     byteorder: Literal["big", "little"] = field(default="big", kw_only=True)
-    max_size: int = field(default=_MAX_SIZE, kw_only=True)
+    max_size: Bytes = field(default=_MAX_SIZE, kw_only=True)
     offset: int = field(default=0, kw_only=True)
     includes_header: bool = field(default=False, kw_only=True)
     adjustment: int = field(default=0, kw_only=True)
@@ -91,7 +92,7 @@ class Varint:
     """
 
     max_bytes: int = field(default=5, kw_only=True)
-    max_size: int = field(default=_MAX_SIZE, kw_only=True)
+    max_size: Bytes = field(default=_MAX_SIZE, kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.max_bytes) is not int or self.max_bytes not in (5, 10):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from wireway.errors import ConfigError
 from wireway.framing.checks import LARGEST, refuse_flag, refuse_size
+from wireway.units import Bytes
 
 __all__ = ["Delimiter", "FixedLength", "Lines", "Raw"]
 
@@ -38,7 +39,7 @@ class Lines:
     """
 
     keep: bool = field(default=False, kw_only=True)
-    max_size: int = field(default=_MAX_SIZE, kw_only=True)
+    max_size: Bytes = field(default=_MAX_SIZE, kw_only=True)
 
     def __post_init__(self) -> None:
         refuse_flag("Lines", "keep", self.keep)
@@ -62,7 +63,7 @@ class Delimiter:
 
     delimiter: bytes
     keep: bool = field(default=False, kw_only=True)
-    max_size: int = field(default=_MAX_SIZE, kw_only=True)
+    max_size: Bytes = field(default=_MAX_SIZE, kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.delimiter) is not bytes or not 1 <= len(self.delimiter) <= _LONGEST:

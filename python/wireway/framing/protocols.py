@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wireway.framing.checks import refuse_size
+from wireway.units import Bytes
 
 __all__ = ["Mbap", "Tpkt"]
 
@@ -23,7 +24,7 @@ class Tpkt:
     :raises ConfigError: for any other value.
     """
 
-    max_size: int = field(default=_TPDU, kw_only=True)
+    max_size: Bytes = field(default=_TPDU, kw_only=True)
 
     def __post_init__(self) -> None:
         refuse_size("Tpkt", "max_size", self.max_size, 3, _TPDU)
@@ -44,7 +45,7 @@ class Mbap:
     :raises ConfigError: for any other value.
     """
 
-    max_size: int = field(default=_ADU, kw_only=True)
+    max_size: Bytes = field(default=_ADU, kw_only=True)
 
     def __post_init__(self) -> None:
         refuse_size("Mbap", "max_size", self.max_size, 8, 65541)
