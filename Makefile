@@ -58,6 +58,9 @@ reload: .venv/.native ## A program replaced under load: 2,000 connections, 50,00
 scale: .venv/.native ## Two workers against one (ARGS="--workers 4"); half a minute
 	$(bin)/python benchmarks/scale.py $(ARGS)
 
+waits: .venv/.dev .venv/.native ## A turn and an echo on each back end beside 10 to 10,000 idle connections; a minute and a half; then `make docs`
+	$(bin)/python benchmarks/waits.py $(ARGS)
+
 chat: .venv/.native ## 5,000 people in a chat, 2,000 of them in one room (ARGS="--people 500"); a minute
 	$(bin)/python benchmarks/chat.py $(ARGS)
 
@@ -97,7 +100,7 @@ help: ## Print this table
 	@awk 'BEGIN { FS = ":.*## "; print "usage: make VERB\n" } \
 		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: run test check docs bench chat hold reload scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
+.PHONY: run test check docs bench waits chat hold reload scale stampede conformance fuzz sanitize lock clean help test-rust test-python test-others wheel force
 
 # --- the parts of `make test` --------------------------------------------------------------------------------------
 

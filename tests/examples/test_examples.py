@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
+import re
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import wireway
 from conftest import Run
 from support.examples import FOLDER, example, path_of
 from support.peers import Ends
@@ -201,3 +205,48 @@ def test_12_zero_downtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert first.endswith(": your line 1 is hello")
     assert second.endswith(": your line 2 is still there?")
     assert first.split(":")[0] != second.split(":")[0]
+
+
+def test_13_half_packets(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    module = example(13)
+    got = run(module.main)
+    assert got["framed"] == [b"hello", b"how", b"are", b"you"]
+    assert b"".join(got["raw"]) == b"".join(module.PIECES)
+    told = capsys.readouterr().out
+    assert "the length field says 5, needs 3 more bytes of the body of 5" in told
+
+
+def test_14_out_of_descriptors(backend: str) -> None:
+    environment = {**os.environ, "WIREWAY_BACKEND": backend}
+    words = [sys.executable, str(path_of(14))]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    without, limited = done.stdout.splitlines()
+    assert re.fullmatch(r"no limit: +\{'answered': (2\d|3\d), 'closed': 0, 'waiting': (2\d|3\d)\}", without)
+    assert limited == "connections=10: {'answered': 10, 'closed': 50, 'waiting': 0}", done.stderr
+    assert "Too many open files" in done.stderr
+
+
+def test_15_leaked_connections() -> None:
+    """Takes its time, and heartbeats have tests of their own: once is enough."""
+    module = example(15)
+    assert wireway.run(module.evening(None)) == (21, {})
+    heartbeat = wireway.Heartbeat(every=0.2, timeout=0.3, ping=b"ping", pong=b"pong")
+    assert wireway.run(module.evening(heartbeat)) == (1, {"heartbeat-timeout": 20})
+
+
+def test_16_one_slow_handler() -> None:
+    module = example(16)
+    seconds, stalls = wireway.run(module.slowest("blocking"))
+    assert seconds > 0.4
+    assert [(stall.cause, "time.sleep(SECONDS)" in str(stall.stack)) for stall in stalls] == [("blocked", True)]
+    for how in ("threads", "await"):
+        seconds, _ = wireway.run(module.slowest(how))
+        assert seconds < 0.4, f"{how}: nobody else waits for the slow one"
+
+
+def test_17_resets(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    causes = dict(run(example(17).main))
+    assert causes.pop("reads, closes") == "peer-closed"
+    assert set(causes.values()) == {"peer-reset"}
+    assert len(causes) == 4
+    assert "BrokenPipeError" in capsys.readouterr().out

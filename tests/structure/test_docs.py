@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import wireway
 from support.tree import ROOT, markdown_files
 from wireway.cli.command import app
 from wireway.cli.failing import Exit
+from wireway.configuration import entries
 
 PAGES = [page for page in markdown_files() if page.parts[0] in ("docs", "requirements") or len(page.parts) == 1]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -150,3 +152,29 @@ def test_every_command_and_option_has_a_row(written: ModuleType) -> None:
                     assert re.search(row, sections[path], re.MULTILINE), f"{path} {name}"
     for status in Exit:
         assert re.search(rf"^\| {status.value} \| [A-Z].+ \|$", page, re.MULTILINE), status
+
+
+def test_every_key_of_a_configuration_file_has_a_row() -> None:
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+    parts = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    for entry in entries():
+        table, _, name = entry.key.rpartition(".")
+        plain = f"`[[{table.replace('[]', '')}]]`" if table.endswith("[]") else f"`[{table.replace('[]', '')}]`"
+        heading = plain if table else "At the top of the file"
+        if entry.service or entry.framing:
+            heading = f"Service `{entry.service}`" if entry.service else f"Framing `{entry.framing}`"
+        assert f"| `{name.removesuffix('[]')}` | " in parts[heading], entry.key
+
+
+def test_what_was_measured_is_on_the_page_of_the_benchmarks() -> None:
+    """Each workload of each report has its table, and each figure that was missed is named."""
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    short = page.partition("## What fell short")[2].partition("\n## ")[0]
+    for name in ("report", "web/report"):
+        report = json.loads((ROOT / "benchmarks" / "report" / f"{name}.json").read_text())
+        for workload in report["workloads"]:
+            assert f"### {workload['title']}\n" in page
+        told = (ROOT / "benchmarks" / "report" / f"{name}.md").read_text()
+        missed = re.findall(r"^\| (\S+) \|.*\*\*missed\*\*", told, re.MULTILINE)
+        for workload in missed:
+            assert f"\n| {workload} | " in short

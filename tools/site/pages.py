@@ -9,12 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import command
+import measured
+
+import configuration
 
 __all__ = ["DOCS", "FILLED", "stale"]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+BACK_ENDS = ("select", "poll", "sigio", "epoll", "io-uring")
 FILLED: dict[str, Callable[[str], str]] = {
     "reference/command.md": command.fill,
+    "reference/configuration.md": configuration.fill,
+    "benchmarks.md": measured.benchmarks,
+    "explanation/back-ends.md": measured.back_ends,
+    "explanation/c10k.md": measured.hold,
+    **{f"explanation/back-ends/{name}.md": measured.back_end for name in BACK_ENDS},
 }
 """Each takes the page as it is, and returns it as it should be."""
 

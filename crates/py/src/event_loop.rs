@@ -58,6 +58,8 @@ pub struct LoopCore {
     streams: RefCell<Vec<u32>>,
     /// Listeners that met the descriptor limit and wait for a descriptor to be free.
     pub(crate) starved: RefCell<Vec<Py<Listener>>>,
+    /// How many descriptors of the loop's connections, or of peers that were not let in, were closed so far.
+    pub(crate) freed: Cell<u64>,
     pub(crate) stand_in: RefCell<Option<Box<StandIn>>>,
     pub(crate) debug: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
@@ -108,6 +110,7 @@ impl LoopCore {
             watches: Watches::default(),
             streams: RefCell::default(),
             starved: RefCell::default(),
+            freed: Cell::new(0),
             stand_in: RefCell::default(),
             debug: Cell::new(false),
             stopping: Cell::new(false),

@@ -48,6 +48,8 @@ pub struct Listener {
     context: Py<PyAny>,
     socket: RefCell<Option<Py<PyAny>>>,
     token: Cell<Option<Token>>,
+    /// What `LoopCore::freed` was when it last asked. Completions wait in a queue: what they say of the limit may be over.
+    asked: Cell<u64>,
     /// Has met the descriptor limit and said so.
     starved: Cell<bool>,
 }
@@ -98,6 +100,7 @@ impl Listener {
                 context: interp::copy_context(py)?,
                 socket: RefCell::new(Some(socket.unbind())),
                 token: Cell::new(Some(token)),
+                asked: Cell::new(this.freed.get()),
                 starved: Cell::new(false),
             },
         )?;
@@ -184,6 +187,7 @@ impl Listener {
     /// Accepts again after a pause.
     pub fn resume(&self, core: &LoopCore) {
         if let Some(token) = self.token.get() {
+            self.asked.set(core.freed.get());
             // ENOENT can not be: the token is attached until `close`.
             let _ = core.reactor.driver.submit(token, Op::Accept);
         }
@@ -245,6 +249,12 @@ impl Listener {
                 &os_error(error),
                 &[("socket", &wrapped)],
             );
+        }
+        if self.asked.get() != this.freed.get() {
+            // A back end that accepts ahead of us ran out before we closed those that were too many. Bounded: each
+            // time one at least was closed since the last.
+            self.resume(this);
+            return Ok(());
         }
         this.starved.borrow_mut().push(slf.clone().unbind());
         core.call_method1(intern!(py, "call_later"), (RETRY, slf.getattr("_retry")?))?;

@@ -75,7 +75,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 def kick(
     number: Annotated[int, typer.Argument(metavar="ID", help="The connection's id, from `wireway ls`.")],
     why: Annotated[str, typer.Option(help="Told in its close reason.")] = "kicked by the operator",
-    abort: Annotated[bool, typer.Option("--abort", help="At once, with RST; what is queued is lost.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="At once; what is queued is lost.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     pid: Pid = None,
     socket: Socket = None,

@@ -63,6 +63,7 @@ impl LoopCore {
     /// A descriptor was closed: listeners that wait for one try again.
     #[inline]
     pub(crate) fn descriptor_freed(&self) {
+        self.freed.set(self.freed.get().wrapping_add(1));
         if !self.starved.borrow().is_empty() {
             for listener in self.starved.take() {
                 listener.get().resume(self);

@@ -32,11 +32,15 @@ impl ServerCore {
         if options.proxy == Proxy::Required && !listed {
             let who = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.ip().to_string());
             this.refused("denied", format!("{who} is none of the proxies"), peer, now);
+            drop(fd);
+            core.get().descriptor_freed();
             return Ok(());
         }
         let ip = if proxied { None } else { peer.map(|peer| peer.ip()) };
         if let Err(refusal) = this.admit(|gate| gate.admit(ip, now)) {
             this.refused(refusal.reason().code(), refusal.to_string(), peer, now);
+            drop(fd);
+            core.get().descriptor_freed();
             return Ok(());
         }
         let connection = match Connection::open(core, slf.clone().unbind(), fd, peer) {
