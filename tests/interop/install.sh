@@ -6,6 +6,10 @@
 # Nothing is started: the tests run each server themselves, on loopback, in a temporary directory.
 set -eu
 packages="redis-server postgresql nats-server chromium tmux"
+# What may be here by other means than a package. C# is the chat's client for Unity: Mono is what Unity runs.
+command -v node >/dev/null || packages="$packages nodejs"
+command -v go >/dev/null || packages="$packages golang-go"
+command -v mcs >/dev/null || packages="$packages mono-mcs libmono-system-runtime-serialization4.0-cil"
 command -v apt-get >/dev/null || { echo "no apt-get here: install $packages by this system's own means" >&2; exit 1; }
 root=""
 [ "$(id -u)" = 0 ] || root="sudo"

@@ -1,60 +1,27 @@
 """Who is in which room, and what was said there: the chat itself, without I/O.
 
-Owns nicknames, rooms, presence, history and every bound of them. Knows no connection: what is to be told goes to a
-`Post`, as an event (a dict that JSON can hold; docs/reference/chat-protocol.md lists them).
+Owns nicknames, rooms, presence and history. Knows no connection: what is to be told goes to a `Post`, as an event (a
+dict that JSON can hold; docs/reference/chat-protocol.md lists them).
 """
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
-from wireway import ConfigError
+from wireway.services.chat.limits import LISTED, ChatLimits
+from wireway.services.chat.names import Mistake, check_name, check_text, key_of
 
-__all__ = ["ChatLimits", "Event", "Mistake", "Person", "Post", "Rooms"]
+__all__ = ["Event", "Person", "Post", "Room", "Rooms"]
 
 Event = dict[str, Any]
-
-
-class Mistake(Exception):  # noqa: N818  (a person's, and told to that person)
-    """What somebody asked for can not be. `code` is for programs, the text for people."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChatLimits:
-    """The bounds of a chat. Each is a number of people, rooms, messages or characters, at least 1.
-
-    :raises ConfigError: one is below 1.
-    """
-
-    nick: int = 24
-    """Characters of a nickname."""
-    room: int = 32
-    """Characters of a room's name."""
-    text: int = 1000
-    """Characters of a message."""
-    history: int = 50
-    """Messages of a room that who joins is told."""
-    rooms: int = 1000
-    """Rooms that exist at once."""
-    people: int = 10_000
-    """People in one room."""
-    joined: int = 20
-    """Rooms that one person is in."""
-    announced: int = 200
-    """In a room with more people than this, who comes and goes is not announced: that would be the square of them."""
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least 1")
+_LONG_ENOUGH = 1000
+"""Characters of a name that are looked at, when it is only looked for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,30 +31,44 @@ class Person:
     nick: str
     outlet: Any
     """What the `Post` needs to reach them."""
-    rooms: list[str] = field(default_factory=list)
-    """In the order in which they were joined."""
+    rooms: dict[str, Room] = field(default_factory=dict)
+    """By key. The last one is where they talk who name no room."""
+    away: str | None = None
+    """Why they do not answer, as long as they do not."""
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """A room, which is there as long as somebody is in it."""
+
+    key: str
+    """Under which it is kept: the same for Den and den."""
+    name: str
+    """As its first person wrote it."""
+    history: deque[Event]
+    people: dict[Person, None] = field(default_factory=dict)
 
 
 class Post(Protocol):
     """Carries events to people."""
 
-    def to_room(self, room: str, event: Event, sender: Person | None) -> None:
+    def to_room(self, room: Room, event: Event, sender: Person | None) -> None:
         """To all in a room."""
 
     def to_person(self, person: Person, event: Event) -> None:
         """To one."""
 
-    def joined(self, person: Person, room: str) -> None:
+    def joined(self, person: Person, room: Room) -> None:
         """From now on `to_room` reaches them."""
 
-    def left(self, person: Person, room: str) -> None:
+    def left(self, person: Person, room: Room) -> None:
         """And from now on no more."""
 
+    def end(self, person: Person) -> None:
+        """They want to go."""
 
-class _Room:
-    def __init__(self, history: int) -> None:
-        self.people: dict[Person, None] = {}
-        self.history: deque[Event] = deque(maxlen=history)
+    def later(self, callback: Callable[[], None]) -> None:
+        """Call it in a few seconds."""
 
 
 class Rooms:
@@ -97,75 +78,104 @@ class Rooms:
         self.limits = ChatLimits() if limits is None else limits
         self._post = post
         self._now = now
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, Room] = {}
         self._nicks: dict[str, Person] = {}
+        self._crowds: dict[Room, None] = {}
+        """Rooms where somebody came or went and nobody was told."""
         self._guests = 0
-        self._messages = 0
+        self._last_id = 0
 
     # --- people -------------------------------------------------------------------------------------------
 
     def enter(self, outlet: Any) -> Person:
-        """Somebody came. They are called guest and a number until they say otherwise."""
+        """Somebody came. They are called guest and a number until they say otherwise.
+
+        :raises Mistake: there are too many.
+        """
+        if len(self._nicks) >= self.limits.people:
+            raise Mistake("full", f"{self.limits.people:,} people are here, which is the most: come back later")
         while True:
             self._guests += 1
             nick = f"guest{self._guests}"
             if nick not in self._nicks:
                 break
-        person = Person(nick, outlet)
-        self._nicks[nick] = person
-        self._post.to_person(person, {"type": "welcome", "nick": nick, "rooms": self._counts()})
+        self._nicks[nick] = person = Person(nick, outlet)
+        limits = {name: getattr(self.limits, f"{name}_length") for name in ("nick", "room", "text")}
+        self._post.to_person(person, {"type": "welcome", "nick": nick, "rooms": self._counts(), "limits": limits})
         return person
 
     def leave(self, person: Person) -> None:
         """Somebody went, for whatever reason."""
-        for room in list(person.rooms):
-            self.part(person, room)
-        self._nicks.pop(_key(person.nick), None)
+        for room in list(person.rooms.values()):
+            self._part(person, room)
+        if self._nicks.get(key := key_of(person.nick)) is person:
+            del self._nicks[key]
 
     def rename(self, person: Person, nick: str) -> None:
         """Take a nickname.
 
         :raises Mistake: it is no nickname, or somebody else's.
         """
-        _check("nick", nick, self.limits.nick)
-        key = _key(nick)
+        nick = check_name("nick", nick, self.limits.nick_length)
+        key = key_of(nick)
         if self._nicks.get(key, person) is not person:
             raise Mistake("nick-taken", f"somebody else is called {nick}")
-        old, person.nick = person.nick, nick
-        self._nicks.pop(_key(old), None)
+        del self._nicks[key_of(person.nick)]
         self._nicks[key] = person
-        event = {"type": "renamed", "old": old, "new": nick}
+        old, person.nick = person.nick, nick
+        self._tell_all(person, {"type": "renamed", "old": old, "new": nick})
+
+    def away(self, person: Person, text: str) -> None:
+        """They will not answer for a while; with nothing in the text they are back.
+
+        :raises Mistake: it is no text.
+        """
+        person.away = check_text(text, self.limits.text_length) if text.strip() else None
+        self._tell_all(person, {"type": "away", "nick": person.nick, "text": person.away or ""})
+
+    def quit(self, person: Person) -> None:
+        """They want to go."""
+        self._post.end(person)
+
+    def tell_everybody(self, event: Event) -> None:
+        """Tell all who are connected, in a room or in none."""
+        for person in self._nicks.values():
+            self._post.to_person(person, event)
+
+    def _tell_all(self, person: Person, event: Event) -> None:
+        """To them, and to all who see them."""
         self._post.to_person(person, event)
-        for room in person.rooms:
+        for room in person.rooms.values():
             if self._is_announced(room):
-                self._post.to_room(room, {**event, "room": room}, person)
+                self._post.to_room(room, {**event, "room": room.name}, person)
 
     # --- rooms ------------------------------------------------------------------------------------------------
 
     def join(self, person: Person, name: str) -> None:
         """Come into a room, which is made if it is not there. They are told who is there and what was said.
 
-        :raises Mistake: it is no name, or a bound was reached.
+        :raises Mistake: it is no name, they are there already, or a bound was reached.
         """
-        _check("room", name, self.limits.room)
-        if name in person.rooms:
-            raise Mistake("already-there", f"you are in {name} already")
+        name = check_name("room", name, self.limits.room_length)
+        key = key_of(name)
+        if key in person.rooms:
+            raise Mistake("already-there", f"you are in {person.rooms[key].name} already")
         if len(person.rooms) >= self.limits.joined:
             raise Mistake("too-many-rooms", f"you are in {self.limits.joined} rooms, which is the most")
-        room = self._rooms.get(name)
+        room = self._rooms.get(key)
         if room is None:
             if len(self._rooms) >= self.limits.rooms:
-                raise Mistake("too-many-rooms", f"there are {self.limits.rooms} rooms, which is the most")
-            room = self._rooms[name] = _Room(self.limits.history)
-        if len(room.people) >= self.limits.people:
-            raise Mistake("room-full", f"{name} has {self.limits.people} people, which is the most")
-        if self._is_announced(name):
-            self._post.to_room(name, {"type": "joined", "room": name, "nick": person.nick}, person)
+                raise Mistake("too-many-rooms", f"there are {self.limits.rooms:,} rooms, which is the most")
+            room = self._rooms[key] = Room(key, name, deque(maxlen=self.limits.history))
+        if len(room.people) >= self.limits.crowd:
+            raise Mistake("room-full", f"{room.name} has {self.limits.crowd:,} people, which is the most")
         room.people[person] = None
-        person.rooms.append(name)
-        self._post.joined(person, name)
-        self.who(person, name)
-        self._post.to_person(person, {"type": "history", "room": name, "messages": list(room.history)})
+        person.rooms[key] = room
+        event = {"type": "joined", "room": room.name, "nick": person.nick}
+        self._moved(room, event if person.away is None else {**event, "away": person.away}, person)
+        self._post.joined(person, room)
+        self._post.to_person(person, self._people(room))
+        self._remember(person, room)
 
     def part(self, person: Person, name: str) -> None:
         """Leave a room. The last one takes it with them, history and all.
@@ -173,29 +183,52 @@ class Rooms:
         :raises Mistake: they are not in it.
         """
         room = self._room_of(person, name)
-        del room.people[person]
-        person.rooms.remove(name)
-        self._post.left(person, name)
-        event = {"type": "left", "room": name, "nick": person.nick}
-        self._post.to_person(person, event)
-        if not room.people:
-            del self._rooms[name]
-        elif self._is_announced(name):
-            self._post.to_room(name, event, person)
+        self._part(person, room)
+        self._post.to_person(person, {"type": "left", "room": room.name, "nick": person.nick})
+
+    def _part(self, person: Person, room: Room) -> None:
+        del room.people[person], person.rooms[room.key]
+        self._post.left(person, room)
+        if room.people:
+            self._moved(room, {"type": "left", "room": room.name, "nick": person.nick}, person)
+        else:
+            del self._rooms[room.key]
+            self._crowds.pop(room, None)
+
+    def turn_to(self, person: Person, name: str) -> bool:
+        """Make a room the one where they talk who name none. False if they are not in it."""
+        room = person.rooms.pop(key := key_of(name[:_LONG_ENOUGH]), None)
+        if room is not None:
+            person.rooms[key] = room
+        return room is not None
 
     def who(self, person: Person, name: str) -> None:
         """Tell them who is in a room; of very many the first, and how many.
 
         :raises Mistake: they are not in it.
         """
-        room = self._room_of(person, name)
-        nicks = [each.nick for each, _ in zip(room.people, range(self.limits.announced), strict=False)]
-        event = {"type": "people", "room": name, "count": len(room.people), "nicks": nicks}
-        self._post.to_person(person, event)
+        self._post.to_person(person, self._people(self._room_of(person, name)))
 
     def list(self, person: Person) -> None:
         """Tell them which rooms there are, and how many people are in each."""
         self._post.to_person(person, {"type": "rooms", "rooms": self._counts()})
+
+    def _moved(self, room: Room, event: Event, person: Person) -> None:
+        """Somebody came or went. In a crowd only how many there are is told, and not each time."""
+        if self._is_announced(room) and room not in self._crowds:
+            self._post.to_room(room, event, person)
+        else:
+            if not self._crowds:
+                self._post.later(self._tell_crowds)
+            self._crowds[room] = None
+
+    def _tell_crowds(self) -> None:
+        crowds, self._crowds = self._crowds, {}
+        for room in crowds:
+            if self._is_announced(room):  # few enough again: from here on each is announced
+                self._post.to_room(room, self._people(room), None)
+            else:
+                self._post.to_room(room, {"type": "count", "room": room.name, "count": len(room.people)}, None)
 
     # --- messages ---------------------------------------------------------------------------------------------
 
@@ -205,28 +238,30 @@ class Rooms:
         :raises Mistake: they are not in it, or it is no text.
         """
         room = self._room_of(person, name)
-        self._check_text(text)
-        self._messages += 1
+        text = check_text(text, self.limits.text_length)
+        now = self._now()
+        # Microseconds, and always more than before: ids grow over a restart too.
+        self._last_id = max(self._last_id + 1, int(now * 1_000_000))
         event = {
             "type": "message",
-            "id": self._messages,
-            "room": name,
+            "id": self._last_id,
+            "room": room.name,
             "nick": person.nick,
             "text": text,
-            "time": round(self._now(), 3),
+            "time": round(now, 3),
         }
         room.history.append(event)
-        self._post.to_room(name, event, person)
+        self._post.to_room(room, event, person)
 
     def tell(self, person: Person, nick: str, text: str) -> None:
         """Say something to one person, wherever they are.
 
         :raises Mistake: nobody is called so, or it is no text.
         """
-        other = self._nicks.get(_key(nick))
+        other = self._nicks.get(key_of(nick[:_LONG_ENOUGH]))
         if other is None:
-            raise Mistake("no-such-nick", f"nobody here is called {nick}")
-        self._check_text(text)
+            raise Mistake("no-such-nick", f"nobody here is called {_shown(nick)}")
+        text = check_text(text, self.limits.text_length)
         event = {
             "type": "private",
             "from": person.nick,
@@ -236,39 +271,50 @@ class Rooms:
         }
         self._post.to_person(other, event)
         if other is not person:
+            self._post.to_person(person, event if other.away is None else {**event, "away": other.away})
+
+    def _remember(self, person: Person, room: Room) -> None:
+        """Tell what was said, the oldest first, in as many events as it takes: none is too long for its carrier."""
+        pages: list[list[Event]] = [[]]
+        free = most = self.limits.frame() - self.limits.spoken(0)
+        for message in room.history:
+            size = self.limits.spoken(len(message["text"]))
+            if size > free and pages[-1]:
+                pages.append([])
+                free = most
+            pages[-1].append(message)
+            free -= size
+        for left, messages in zip(range(len(pages) - 1, -1, -1), pages, strict=True):
+            event = {"type": "history", "room": room.name, "messages": messages, "more": left > 0}
             self._post.to_person(person, event)
 
     # --- what others need ---------------------------------------------------------------------------------------
 
-    def _room_of(self, person: Person, name: str) -> _Room:
-        if name not in person.rooms:
-            raise Mistake("not-there", f"you are not in {name!r}: join it first")
-        return self._rooms[name]
+    def _room_of(self, person: Person, name: str) -> Room:
+        room = person.rooms.get(key_of(name[:_LONG_ENOUGH]))
+        if room is None:
+            raise Mistake("not-there", f"you are not in {_shown(name)}: join it first")
+        return room
 
-    def _is_announced(self, name: str) -> bool:
-        room = self._rooms.get(name)
-        return room is not None and len(room.people) <= self.limits.announced
+    def _is_announced(self, room: Room) -> bool:
+        return len(room.people) <= self.limits.announced
+
+    def _people(self, room: Room) -> Event:
+        listed = list(islice(room.people, self.limits.announced))
+        return {
+            "type": "people",
+            "room": room.name,
+            "count": len(room.people),
+            "nicks": [person.nick for person in listed],
+            "away": [person.nick for person in listed if person.away is not None],
+        }
 
     def _counts(self) -> dict[str, int]:
-        return {name: len(room.people) for name, room in sorted(self._rooms.items())[:100]}
-
-    def _check_text(self, text: str) -> None:
-        if not isinstance(text, str) or not text.strip():
-            raise Mistake("bad-text", "there is nothing in the message")
-        if len(text) > self.limits.text:
-            raise Mistake("bad-text", f"the message has {len(text)} characters, at most {self.limits.text} are taken")
+        """The rooms with the most people."""
+        largest = heapq.nsmallest(LISTED, self._rooms.values(), key=lambda room: (-len(room.people), room.name))
+        return {room.name: len(room.people) for room in largest}
 
 
-def _key(nick: str) -> str:
-    """Under which a nickname is kept: Ann and ann are one."""
-    return nick.casefold()
-
-
-def _check(what: str, name: object, longest: int) -> None:
-    if (
-        not isinstance(name, str)
-        or not (1 <= len(name) <= longest)
-        or not name.isprintable()
-        or set(name) & set(" /,:")
-    ):
-        raise Mistake(f"bad-{what}", f"a {what} is 1 to {longest} letters, without spaces and / , :")
+def _shown(name: str) -> str:
+    """A name that may be none, as it is told to who gave it."""
+    return name if name.isprintable() and len(name) <= 100 else "that"

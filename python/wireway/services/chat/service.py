@@ -7,44 +7,58 @@ all connections of that kind (`Server.broadcast`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import cache
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import wireway
-from wireway.http import HttpOptions, WebServer
-from wireway.services.chat.rooms import ChatLimits, Event, Mistake, Person, Rooms
-from wireway.services.chat.wire import as_json, as_line, obey_json, obey_line
+from wireway.http import WebServer
+from wireway.services.chat.browsers import Browsers, as_frame, options
+from wireway.services.chat.limits import ChatLimits
+from wireway.services.chat.names import Mistake, check_name
+from wireway.services.chat.rooms import Event, Person, Room, Rooms
+from wireway.services.chat.wire import PING, PONG, as_json, as_lines, obey_json, obey_line
 
-__all__ = ["Chat"]
+__all__ = ["GROUPS", "Chat"]
 
-_LONGEST = 16 * 1024
-"""Bytes of a line or of a JSON object."""
-_TIMEOUTS = wireway.Timeouts(write_stall=30.0, close_linger=2.0)
-_SLOW = wireway.Buffers(hard=4 * 1024 * 1024)
-"""Who does not read as fast as the rooms speak is closed (`queue-full`) before they cost more than this."""
+GROUPS: Mapping[str, Any] = {
+    "timeouts": wireway.Timeouts(write_stall=30.0, close_linger=2.0),
+    # A host that vanished is given up after a minute: `nc` answers no ping of ours.
+    "socket": wireway.SocketOptions(keepalive=wireway.Keepalive(idle=30, interval=10, count=3)),
+    # Beyond what may wait for all people of a server together, who reads slowest goes (`memory-budget`).
+    "limits": wireway.Limits(queued_bytes=256 * 1024 * 1024),
+}
+"""What differs from wireway's own."""
+_PAUSE = 2.0
+"""Seconds between two counts of a crowd."""
+
+Addresses = str | Sequence[str]
+Obey = Callable[[Rooms, Person, bytes], Event | None]
 
 
+@dataclass(frozen=True, slots=True)
 class _Face:
     """One of the three kinds of connection: its server, and how an event is written for it."""
 
-    def __init__(self, server: wireway.Server, write: Callable[[Event], bytes | None], *, echoes: bool) -> None:
-        self.server = server
-        self.write = write
-        self.echoes = echoes
-        """Whether who says something gets it too: programs do, as a receipt; a person sees what was typed."""
+    server: wireway.Server
+    write: Callable[[Event], list[bytes]]
+    echoes: bool = True
+    """Whether who says something gets it too: programs do, as a receipt; a person sees what was typed."""
 
 
-class _Lines(wireway.Server):
+class _Leads(wireway.Server):
     """The first of the servers: it starts and ends the others with itself, so that `run` runs them all."""
 
+    chat: Chat
     others: tuple[wireway.Server, ...] = ()
 
     async def start(self) -> None:
-        """See `Server.start`."""
-        await asyncio.gather(*(other.start() for other in self.others))
+        """See `Server.start`. None listens if one can not."""
+        self.chat._leaving = False
         try:
+            for other in self.others:
+                await other.start()
             await super().start()
         except BaseException:
             await self._close_others()
@@ -52,161 +66,194 @@ class _Lines(wireway.Server):
 
     async def close(self) -> None:
         """See `Server.close`."""
+        self.chat._say_farewell()
         await asyncio.gather(super().close(), self._close_others())
 
     async def _close_others(self) -> None:
         await asyncio.gather(*(other.close() for other in self.others))
 
 
+class _LeadingWeb(_Leads, WebServer):
+    """The same, if browsers have the only one."""
+
+
 class Chat:
     """A chat with rooms. Everything belongs to the loop's thread; the rooms live in this process and nowhere else.
 
-    :param lines: address for lines of text, as `nc` sends them.
-    :param json: address for JSON objects after a length of four bytes, big-endian. None: none.
-    :param web: address for browsers: the page at ``/``, the WebSocket at ``/chat``. None: none.
-    :param room: the room that everybody is in at first.
-    :param rate: messages a second that one connection may send on average; who sends more waits.
+    `server` is the one to start, run and close: the others follow it. Addresses are URLs as `wireway.Server` has them,
+    one or several for each kind; None: there is none. At least one is given.
+
+    :param lines: for lines of text, as `nc` sends them.
+    :param json: for JSON objects after a length of four bytes, big-endian.
+    :param web: for browsers: the page at ``/``, the WebSocket at ``/chat``.
+    :param room: the room that everybody is in at first; None: they are in none.
+    :param limits: the bounds.
+    :param heartbeat: seconds of silence after which programs and browsers are asked for a sign of life; after as many
+        more without one they are gone. None: they are not asked.
+    :param origins: sites whose pages may talk to this chat, as ``https://example.org``, beside its own; ``*``: all.
+    :param tls: for addresses of ``tls://``.
+    :param groups: what else `wireway.Server` takes, by its name, for all of them: ``{"access": wireway.Access(...)}``.
     :raises ConfigError: an address or a limit is wrong.
     """
 
     def __init__(
         self,
-        lines: str,
-        json: str | None = None,
-        web: str | None = None,
+        lines: Addresses | None = None,
+        json: Addresses | None = None,
+        web: Addresses | None = None,
         *,
-        room: str = "lobby",
+        room: str | None = "lobby",
         limits: ChatLimits | None = None,
-        rate: float | None = 20.0,
-        backlog: int = 4096,
+        heartbeat: float | None = 30.0,
+        origins: Sequence[str] = (),
+        tls: wireway.Tls | None = None,
+        groups: Mapping[str, Any] | None = None,
     ) -> None:
+        self.limits = limits = ChatLimits() if limits is None else limits
         self.rooms = Rooms(self, limits)
-        self._first = room
-        bounds = wireway.Limits(message_rate=rate)
-        common: dict[str, Any] = {
-            "timeouts": _TIMEOUTS,
-            "buffers": _SLOW,
-            "socket": wireway.SocketOptions(backlog=backlog),
-        }
-        self.server = _Lines(lines, framing=wireway.Lines(max_size=_LONGEST), limits=bounds, **common)
-        self._lines = self._face(self.server, as_line, obey_line, echoes=False)
-        self._faces = [self._lines]
+        try:
+            self._first = None if room is None else check_name("room", room, limits.room_length)
+        except Mistake as mistake:
+            raise wireway.ConfigError(f"Chat: room is {room!r}: {mistake}") from None
+        self._leaving = False
+        self._timer: asyncio.TimerHandle | None = None
+        frame = limits.frame()
+
+        shared = {"buffers": wireway.Buffers(), **GROUPS, **(groups or {})}
+        gate: wireway.Limits = shared["limits"]
+        shared["limits"] = replace(
+            gate,
+            message_rate=gate.message_rate or limits.rate,
+            per_address=gate.per_address or limits.per_address,
+        )
+        waiting: wireway.Buffers = shared["buffers"]
+        shared["buffers"] = replace(waiting, hard=waiting.hard or limits.queue())
+
+        def common(address: Addresses) -> dict[str, Any]:
+            secured = any(each.startswith("tls:") for each in ([address] if isinstance(address, str) else address))
+            return {"address": address, "tls": tls if secured else None, **shared}
+
+        self.lines: wireway.Server | None = None
         self.json: wireway.Server | None = None
         self.web: WebServer | None = None
+        self._faces: list[_Face] = []
+        if lines is not None:
+            self.lines = _Leads(framing=wireway.Lines(max_size=frame), **common(lines))
+            self._serve(_Face(self.lines, as_lines, echoes=False), obey_line)
         if json is not None:
-            framing = wireway.LengthPrefix(4, max_size=_LONGEST)
-            self.json = wireway.Server(json, framing=framing, limits=bounds, **common)
-            self._faces.append(self._face(self.json, as_json, obey_json, echoes=True))
+            ping = None if heartbeat is None else wireway.Heartbeat(every=heartbeat, ping=PING, pong=PONG)
+            kind = wireway.Server if self._faces else _Leads
+            self.json = kind(framing=wireway.LengthPrefix(4, max_size=frame), heartbeat=ping, **common(json))
+            self._serve(_Face(self.json, lambda event: [as_json(event)]), obey_json)
         if web is not None:
-            options = HttpOptions(message_size=_LONGEST)
-            self.web = WebServer(web, self._browse, http=options, lifespan="off", limits=bounds, **common)
-            self._web = _Face(self.web, lambda event: _text_frame(as_json(event)), echoes=True)
-            self._faces.append(self._web)
-        self.server.others = tuple(face.server for face in self._faces[1:])
+            browsers = Browsers(
+                lambda conn: self._enter(face, conn),
+                lambda person, message: self._try(person, partial(obey_json, self.rooms, person, message)),
+                self.rooms.leave,
+                rate=limits.rate,
+                origins=origins,
+            )
+            http = options(heartbeat, frame)
+            server = WebServer if self._faces else _LeadingWeb
+            self.web = server(app=browsers, http=http, lifespan="off", **common(web))
+            face = _Face(self.web, lambda event: [as_frame(as_json(event))])
+            self._faces.append(face)
+        if not self._faces:
+            raise wireway.ConfigError("Chat: give an address for lines, json or web")
+        leader, *others = (face.server for face in self._faces)
+        assert isinstance(leader, _Leads)
+        self.server: wireway.Server = leader
+        self.others = leader.others = tuple(others)
+        leader.chat = self
 
     # --- the post of the rooms --------------------------------------------------------------------------------
 
-    def to_room(self, room: str, event: Event, sender: Person | None) -> None:
+    def to_room(self, room: Room, event: Event, sender: Person | None) -> None:
         """To all in a room: written once for each kind of connection."""
+        if self._leaving:
+            return
         for face in self._faces:
-            data = face.write(event)
-            if data is None:
-                continue
-            mute = sender is not None and (not face.echoes or event["type"] != "message")
-            own = [sender.outlet[1]] if mute and sender is not None and sender.outlet[0] is face else []
-            face.server.broadcast(data, room, exclude=own)
+            own: tuple[wireway.Connection, ...] = ()
+            if sender is not None and sender.outlet[0] is face and not (face.echoes and event["type"] == "message"):
+                own = (sender.outlet[1],)
+            for data in face.write(event):
+                face.server.broadcast(data, room.key, exclude=own)
 
     def to_person(self, person: Person, event: Event) -> None:
         """To one."""
         face, conn = person.outlet
-        data = face.write(event)
-        if data is not None and not conn.is_closing:
-            conn.send_nowait(data)
+        _send(face, conn, event)
 
-    def joined(self, person: Person, room: str) -> None:
+    def joined(self, person: Person, room: Room) -> None:
         """They hear the room from now on."""
-        person.outlet[1].join(room)
+        person.outlet[1].join(room.key)
 
-    def left(self, person: Person, room: str) -> None:
+    def left(self, person: Person, room: Room) -> None:
         """And no more."""
-        person.outlet[1].leave(room)
+        person.outlet[1].leave(room.key)
+
+    def end(self, person: Person) -> None:
+        """They want to go."""
+        person.outlet[1].close("they left the chat")
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """In a few seconds."""
+        self._timer = asyncio.get_running_loop().call_later(_PAUSE, callback)
 
     # --- connections ------------------------------------------------------------------------------------------
 
-    def _enter(self, face: _Face, conn: wireway.Connection) -> Person:
-        person = self.rooms.enter((face, conn))
-        self.rooms.join(person, self._first)
-        return person
+    def _serve(self, face: _Face, obey: Obey) -> None:
+        self._faces.append(face)
 
-    def _face(
-        self,
-        server: wireway.Server,
-        write: Callable[[Event], bytes | None],
-        obey: Callable[[Rooms, Person, bytes], None],
-        *,
-        echoes: bool,
-    ) -> _Face:
-        face = _Face(server, write, echoes=echoes)
-
-        @server.on_connect
+        @face.server.on_connect
         def come(conn: wireway.Connection) -> None:
             conn.state = self._enter(face, conn)
+            if conn.state is None:
+                conn.close("the chat is full")
 
-        @server.on_message
-        def obeys(conn: wireway.Connection, message: bytes) -> None:
-            self._obey(conn.state, obey, message)
+        @face.server.on_message
+        def take(conn: wireway.Connection, message: bytes) -> None:
+            person: Person | None = conn.state
+            if person is not None:
+                self._try(person, partial(obey, self.rooms, person, message))
 
-        @server.on_close
+        @face.server.on_close
         def go(conn: wireway.Connection, reason: wireway.CloseReason) -> None:
             if conn.state is not None:
                 self.rooms.leave(conn.state)
 
-        return face
-
-    def _obey(self, person: Person, obey: Callable[[Rooms, Person, bytes], None], message: bytes) -> None:
+    def _enter(self, face: _Face, conn: wireway.Connection) -> Person | None:
         try:
-            obey(self.rooms, person, message)
+            person = self.rooms.enter((face, conn))
         except Mistake as mistake:
-            self.to_person(person, {"type": "error", "code": mistake.code, "text": str(mistake)})
+            _send(face, conn, _error(mistake))
+            return None
+        if self._first is not None:
+            self._try(person, partial(self.rooms.join, person, self._first))
+        return person
 
-    # --- browsers ---------------------------------------------------------------------------------------------
-
-    async def _browse(
-        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
-        if scope["type"] == "websocket" and scope["path"] == "/chat":
-            await self._talk(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-        else:
-            found = scope["path"] == "/"
-            headers = [(b"content-type", b"text/html; charset=utf-8" if found else b"text/plain")]
-            await send({"type": "http.response.start", "status": 200 if found else 404, "headers": headers})
-            await send({"type": "http.response.body", "body": _page() if found else b"Not Found\n"})
-
-    async def _talk(
-        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
-        person = self._enter(self._web, scope["extensions"]["wireway.connection"]["connection"])
+    def _try(self, person: Person, command: Callable[[], Event | None]) -> None:
         try:
-            while (event := await receive())["type"] == "websocket.receive":
-                self._obey(person, obey_json, (event.get("text") or "").encode())
-        finally:
-            self.rooms.leave(person)
+            answer = command()
+        except Mistake as mistake:
+            answer = _error(mistake)
+        if answer is not None:
+            self.to_person(person, answer)
+
+    def _say_farewell(self) -> None:
+        """Tell everybody that it ends; who leaves from then on is told to nobody."""
+        if not self._leaving:
+            self._leaving = True
+            self.rooms.tell_everybody({"type": "bye", "text": "the server is going away"})
+        if self._timer is not None:
+            self._timer.cancel()
 
 
-def _text_frame(data: bytes) -> bytes:
-    """A text frame of RFC 6455, 5.2: final, not masked, as a server sends it."""
-    size = len(data)
-    if size < 126:
-        return bytes((0x81, size)) + data
-    if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + data
-    return b"\x81\x7f" + size.to_bytes(8, "big") + data
+def _error(mistake: Mistake) -> Event:
+    return {"type": "error", "code": mistake.code, "text": str(mistake)}
 
 
-@cache
-def _page() -> bytes:
-    return files("wireway.services.chat").joinpath("page.html").read_bytes()
+def _send(face: _Face, conn: wireway.Connection, event: Event) -> None:
+    for data in face.write(event):
+        if not conn.is_closing:
+            conn.send_nowait(data)

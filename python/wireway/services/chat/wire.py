@@ -2,98 +2,186 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
-from wireway.services.chat.rooms import Event, Mistake, Person, Rooms
+import msgspec
 
-__all__ = ["as_json", "as_line", "obey_json", "obey_line"]
+from wireway.services.chat.names import Mistake
+from wireway.services.chat.rooms import Event, Person, Rooms
+
+__all__ = ["PING", "PONG", "as_json", "as_lines", "obey_json", "obey_line"]
 
 HELP = (
-    "/nick NAME, /join ROOM, /leave [ROOM], /msg NICK TEXT, /who [ROOM], /rooms, /help; "
-    "all else is said in the room that you joined last"
+    "/nick NAME         be called so",
+    "/join ROOM         go there, or back there; what you type is said where you went last",
+    "/leave [ROOM]      leave it",
+    "/msg NICK TEXT     to one person, wherever they are",
+    "/who [ROOM]        who is there",
+    "/rooms             which rooms there are",
+    "/away [TEXT]       tell that you do not answer; without a text: that you are back",
+    "/quit              go",
+    "//TEXT             say something that begins with a slash",
 )
 
-
-def as_json(event: Event) -> bytes:
-    """One JSON object, UTF-8."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+# --- lines ----------------------------------------------------------------------------------------------------------
 
 
-def as_line(event: Event) -> bytes | None:
-    """A line for people, without its end; None for what they need not see."""
+def as_lines(event: Event) -> list[bytes]:
+    """Lines for people, without their ends; none for what they need not see."""
     match event:
         case {"type": "welcome", "nick": nick}:
-            text = f"* welcome, {nick}. {HELP}"
+            lines = [f"* welcome, {nick}. Type, and all in the room read it; /help lists the commands"]
         case {"type": "message", "room": room, "nick": nick, "text": said}:
-            text = f"[{room}] {nick}: {said}"
+            lines = [f"[{room}] {nick}: {said}"]
         case {"type": "private", "from": sender, "to": to, "text": said}:
-            text = f"[{sender} to {to}] {said}"
+            lines = [f"[{sender} to {to}] {said}"]
+            if "away" in event:
+                lines.append(f"* {to} is away: {event['away']}")
         case {"type": "joined", "room": room, "nick": nick}:
-            text = f"* {nick} came into {room}"
+            lines = [f"* {nick} came into {room}"]
         case {"type": "left", "room": room, "nick": nick}:
-            text = f"* {nick} left {room}"
+            lines = [f"* {nick} left {room}"]
         case {"type": "renamed", "old": old, "new": new}:
-            text = f"* {old} is now called {new}"
-        case {"type": "people", "room": room, "count": count, "nicks": nicks}:
-            more = f" and {count - len(nicks)} more" if count > len(nicks) else ""
-            text = f"* in {room}: {', '.join(nicks)}{more}"
+            lines = [f"* {old} is now called {new}"]
+        case {"type": "away", "nick": nick, "text": why}:
+            lines = [f"* {nick} is away: {why}" if why else f"* {nick} is back"]
+        case {"type": "people", "room": room, "count": count, "nicks": nicks, "away": away}:
+            gone = set(away)
+            names = ", ".join(f"{nick} (away)" if nick in gone else nick for nick in nicks)
+            lines = [f"* in {room}: {names}" + (f" and {count - len(nicks)} more" if count > len(nicks) else "")]
         case {"type": "history", "messages": messages}:
-            lines = [f"  {_clock(each)} {each['nick']}: {each['text']}" for each in messages]
-            if not lines:
-                return None
-            text = "\n".join(["* said before:", *lines])
+            lines = [f"  {_clock(each)} [{each['room']}] {each['nick']}: {each['text']}" for each in messages]
         case {"type": "rooms", "rooms": rooms}:
-            text = "* rooms: " + (", ".join(f"{name} ({count})" for name, count in rooms.items()) or "none yet")
+            lines = ["* rooms: " + (", ".join(f"{name} ({count})" for name, count in rooms.items()) or "none yet")]
+        case {"type": "bye", "text": why}:
+            lines = [f"* {why}"]
+        case {"type": "help"}:
+            lines = [f"* {line}" for line in HELP]
         case {"type": "error", "text": wrong}:
-            text = f"! {wrong}"
+            lines = [f"! {wrong}"]
         case _:
-            return None
-    return text.encode()
+            lines = []
+    return [line.encode() for line in lines]
 
 
 def _clock(event: Event) -> str:
     return time.strftime("%H:%M", time.localtime(event["time"]))
 
 
-def obey_line(rooms: Rooms, person: Person, line: bytes) -> None:
-    """Do what a line says.
+def obey_line(rooms: Rooms, person: Person, line: bytes) -> Event | None:
+    """Do what a line says. Returns what only the asker is told.
 
     :raises Mistake: it can not be done.
     """
-    text = "".join(each for each in line.decode("utf-8", "replace").strip() if each.isprintable())
+    try:
+        text = line.decode().strip()
+    except UnicodeDecodeError:
+        raise Mistake("bad-text", "that is no UTF-8: nothing was said") from None
     if not text:
-        return
-    if not text.startswith("/"):
-        rooms.say(person, _current(person), text)
-        return
+        return None
+    if not text.startswith("/") or text.startswith("//"):
+        rooms.say(person, _current(person), text.removeprefix("/"))
+        return None
     command, _, rest = text[1:].partition(" ")
     rest = rest.strip()
-    match command:
+    match command.lower():
         case "nick":
             rooms.rename(person, rest)
         case "join":
-            rooms.join(person, rest)
+            if rooms.turn_to(person, rest):
+                rooms.who(person, rest)
+            else:
+                rooms.join(person, rest)
         case "leave":
             rooms.part(person, rest or _current(person))
         case "msg":
             nick, _, said = rest.partition(" ")
-            rooms.tell(person, nick, said)
+            rooms.tell(person, nick, said.strip())
         case "who":
             rooms.who(person, rest or _current(person))
         case "rooms":
             rooms.list(person)
+        case "away":
+            rooms.away(person, rest)
+        case "quit":
+            rooms.quit(person)
         case "help":
-            raise Mistake("help", HELP)
-        case _:
-            raise Mistake("no-such-command", f"there is no /{command}: {HELP}")
+            return {"type": "help"}
+        case other:
+            name = f"/{other}" if other.isprintable() and len(other) < 20 else "such command"
+            raise Mistake("no-such-command", f"there is no {name}: /help lists what there is")
+    return None
 
 
 def _current(person: Person) -> str:
     if not person.rooms:
         raise Mistake("not-there", "you are in no room: /join one")
-    return person.rooms[-1]
+    return next(reversed(person.rooms.values())).name
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+class _Command(msgspec.Struct, tag_field="type"):
+    """What programs and browsers send. Members that are not listed are passed over; of two the last one counts."""
+
+
+class _Nick(_Command, tag="nick"):
+    nick: str
+
+
+class _Join(_Command, tag="join"):
+    room: str
+
+
+class _Leave(_Command, tag="leave"):
+    room: str
+
+
+class _Say(_Command, tag="say"):
+    room: str
+    text: str
+
+
+class _Tell(_Command, tag="tell"):
+    to: str
+    text: str
+
+
+class _Who(_Command, tag="who"):
+    room: str
+
+
+class _Rooms(_Command, tag="rooms"):
+    pass
+
+
+class _Away(_Command, tag="away"):
+    text: str = ""
+
+
+class _Pong(_Command, tag="pong"):
+    pass
+
+
+class _Any(msgspec.Struct):
+    type: str
+
+
+_decode = msgspec.json.Decoder(_Nick | _Join | _Leave | _Say | _Tell | _Who | _Rooms | _Away | _Pong).decode
+_encode = msgspec.json.Encoder().encode
+_KINDS = frozenset({"nick", "join", "leave", "say", "tell", "who", "rooms", "away", "pong"})
+
+PING = b'{"type":"ping"}'
+"""What a silent program is asked."""
+PONG = b'{"type":"pong"}'
+"""And what it answers."""
+
+
+def as_json(event: Event) -> bytes:
+    """One JSON object, UTF-8."""
+    return _encode(event)
 
 
 def obey_json(rooms: Rooms, person: Person, message: bytes) -> None:
@@ -101,28 +189,35 @@ def obey_json(rooms: Rooms, person: Person, message: bytes) -> None:
 
     :raises Mistake: it is none, or it can not be done.
     """
-    try:
-        command: Any = json.loads(message)
-    except ValueError:
-        raise Mistake("bad-json", "that is no JSON in UTF-8") from None
-    if not isinstance(command, dict):
-        raise Mistake("bad-json", "a command is an object")
-    given: dict[str, Any] = {"type": None, "room": None, "nick": None, "to": None, "text": None, **command}
-    match given["type"]:
-        case "nick":
-            rooms.rename(person, given["nick"])
-        case "join":
-            rooms.join(person, given["room"])
-        case "leave":
-            rooms.part(person, given["room"])
-        case "say":
-            rooms.say(person, given["room"], given["text"])
-        case "tell":
-            to = given["to"]
-            rooms.tell(person, to if isinstance(to, str) else "", given["text"])
-        case "who":
-            rooms.who(person, given["room"])
-        case "rooms":
+    match _command(message):
+        case _Say(room=room, text=text):
+            rooms.say(person, room, text)
+        case _Tell(to=to, text=text):
+            rooms.tell(person, to, text)
+        case _Nick(nick=nick):
+            rooms.rename(person, nick)
+        case _Join(room=room):
+            rooms.join(person, room)
+        case _Leave(room=room):
+            rooms.part(person, room)
+        case _Who(room=room):
+            rooms.who(person, room)
+        case _Rooms():
             rooms.list(person)
-        case other:
-            raise Mistake("no-such-command", f"there is no command {other!r}")
+        case _Away(text=text):
+            rooms.away(person, text)
+
+
+def _command(message: bytes) -> Any:
+    try:
+        return _decode(message)
+    except msgspec.ValidationError as error:
+        try:
+            kind = msgspec.json.decode(message, type=_Any).type
+        except (msgspec.DecodeError, RecursionError):
+            kind = None
+        if kind is not None and kind not in _KINDS:
+            raise Mistake("no-such-command", f"there is no such command: {', '.join(sorted(_KINDS))}") from None
+        raise Mistake("bad-command", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Mistake("bad-json", "that is no JSON in UTF-8, or it is nested too deeply") from None
