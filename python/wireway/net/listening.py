@@ -23,7 +23,7 @@ from wireway.config import SocketOptions
 from wireway.errors import AddressError, AddressInUseError, ConfigError
 from wireway.net.address import ANY, Address, url_of
 
-__all__ = ["Listening", "SocketFile", "listen"]
+__all__ = ["Listening", "SocketFile", "listen", "twin"]
 
 logger = logging.getLogger("wireway.server")
 
@@ -80,8 +80,8 @@ class Listening:
         """Leave the files to somebody else."""
         self._files = []
 
-    def share(self, options: SocketOptions, takers: int) -> list[list[socket.socket]]:
-        """The sockets for each of so many processes that accept, all owned here.
+    def share(self, options: SocketOptions, takers: int, *, may_grow: bool = False) -> list[list[socket.socket]]:
+        """The sockets for each of so many processes that accept, all owned here. `may_grow`: `twin` can make more.
 
         Each has TCP sockets of its own, between which the kernel deals new connections out (SO_REUSEPORT, socket(7)):
         from one shared socket the process that waited first takes nearly all. They stay open here, so what waits in
@@ -89,7 +89,7 @@ class Listening:
         """
         shares: list[list[socket.socket]] = [[] for _ in range(takers)]
         for sock in tuple(self.sockets):
-            if sock.family == socket.AF_UNIX or takers == 1:
+            if sock.family == socket.AF_UNIX or (takers == 1 and not may_grow):
                 for share in shares:
                     share.append(sock)
                 continue
@@ -262,18 +262,30 @@ def _bind(
     return sock
 
 
+def twin(sock: socket.socket, options: SocketOptions) -> socket.socket:
+    """One more listening socket beside one that was made to be shared (`Listening.share`)."""
+    return _again(sock.family, sock.getsockname(), _is_v6only(sock), options)
+
+
+def _is_v6only(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_INET6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+
+
+def _again(family: int, where: tuple[Any, ...], v6only: bool, options: SocketOptions) -> socket.socket:
+    return _bind(family, socket.SOCK_STREAM, 0, where, options, v6only=v6only, reuse_port=True)
+
+
 def _twins(sock: socket.socket, options: SocketOptions, count: int) -> list[socket.socket]:
     """So many listening sockets in the place of one, which is closed: that it could be had showed that nobody is there.
 
     A port that is shared from the beginning would be shared with a stranger as well.
     """
-    where, family = sock.getsockname(), sock.family
-    v6only = family == socket.AF_INET6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    where, family, v6only = sock.getsockname(), sock.family, _is_v6only(sock)
     sock.close()
     found: list[socket.socket] = []
     try:
         while len(found) < count:
-            found += [_bind(family, socket.SOCK_STREAM, 0, where, options, v6only=v6only, reuse_port=True)]
+            found += [_again(family, where, v6only, options)]
     except BaseException:
         for each in found:
             each.close()

@@ -22,7 +22,8 @@ class Runnable:
     """A server, from below. Everything belongs to the thread that runs it."""
 
     def __init__(self, server: Server) -> None:
-        self.start, self.serve, self.stop, self.check = server.start, server.serve, server.stop, server._check
+        self.start, self.serve, self.stop, self.close = server.start, server.serve, server.stop, server.close
+        self.check = server._check
         self.drain_timeout = float(server._drain_timeout)
         self.handover: Handover = server._handover
         self.local = Local(server)

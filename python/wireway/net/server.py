@@ -249,7 +249,7 @@ class Server:
     def addresses(self) -> list[str]:
         """The URLs that it listens on, with real ports. Empty before the start and after the end."""
         secured = self._listening.secured(self._addresses)
-        return [url_of(sock, secured=sock in secured) for sock in self._listening.sockets]
+        return list(dict.fromkeys(url_of(sock, secured=sock in secured) for sock in self._listening.sockets))
 
     @property
     def backend(self) -> str:

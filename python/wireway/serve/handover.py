@@ -265,20 +265,26 @@ class Heir:
         """Take nothing."""
         self._sock.close()
 
-    async def succeed(self, server: Moveable, bus: Replayed) -> None:
-        """Start a worker's `server` with the connections of its predecessor, or without if that does not answer.
+    async def prepare(self, server: Moveable) -> None:
+        """Start a worker's `server`, which lets nobody in yet. Its predecessor knows nothing of it, and goes on.
 
-        :raises WirewayError: the predecessor goes on, and this one has to end.
+        :raises WirewayError: it does not start.
         """
         if server.handover.check is not None:
             server.handover.check()
+        await server.start_held(None)
+
+    async def succeed(self, server: Moveable, bus: Replayed) -> None:
+        """Let a worker's prepared `server` serve, with the connections of its predecessor if that answers.
+
+        :raises WirewayError: the predecessor goes on, and this one has to end.
+        """
         self._sock.sendall(_READY)
         if await _readable(self._sock, server.handover.handlers + _PATIENCE):
             await self._take(server, bus)
             return
         self._sock.close()
         logger.warning("roll: the predecessor does not answer; its connections stay with it")
-        await server.start_held(None)
         bus.release({})
         server.accept()
 
@@ -300,7 +306,8 @@ class Heir:
                 sock.settimeout(None)  # the old program bounds it
                 body, listening = _receive(sock)
                 position: Position = json.loads(body)
-                await server.start_held(_listening(listening) if bus is None else None)
+                if bus is None:
+                    await server.start_held(_listening(listening))
                 while True:
                     body, descriptors = _receive(sock)
                     if not descriptors:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -17,13 +18,16 @@ from typing import Literal, Protocol
 
 from wireway.errors import ConfigError, WirewayError
 from wireway.loop import new_event_loop
+from wireway.serve.halls import Halls, Plan
 from wireway.serve.handover import Heir, Moveable, hand_over
 from wireway.serve.notify import activated, notify, reloading, watchdog_interval
 from wireway.serve.spawning import Assignment
 from wireway.serve.supervisor import Supervisor
 from wireway.serve.worker import Served, run_worker
 
-__all__ = ["Runnable", "Workers", "run_server"]
+__all__ = ["Runnable", "Workers", "run_plan", "run_server"]
+
+logger = logging.getLogger("wireway.supervisor")
 
 Workers = int | Literal["auto"] | None
 """How many worker processes: None for none, "auto" for one on each core that this process may use."""
@@ -51,7 +55,7 @@ def run_server(
     count = _count(workers)
     assignment = Assignment.of_environment()
     if assignment is not None and count is not None:
-        run_worker(assignment, server, backend, debug, started)
+        run_worker(assignment, {"": server}, backend, debug, started)
         return
     heir = Heir.of_environment()
     given = activated()
@@ -67,13 +71,37 @@ def run_server(
     try:
         sockets = server.listen(count)
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_supervise(sockets, server.run_addresses(), server.drain_timeout))
+            asyncio.run(_supervise(Halls.of(server.run_addresses(), sockets, server.drain_timeout), None))
     finally:
         server.close_sockets()
 
 
-async def _supervise(sockets: list[list[socket.socket]], addresses: list[str], drain_timeout: float) -> None:
-    await Supervisor(sockets, addresses, drain_timeout).run()
+def run_plan(read: Callable[[], Plan]) -> None:
+    """Supervise workers that serve a plan until SIGINT or SIGTERM. SIGHUP reads it again, and replaces them one by one.
+
+    Each of them runs the command of this process again, finds its `Assignment`, and calls `run_worker`.
+
+    :param read: the plan as it is now. What it raises at SIGHUP is logged, and all stays as it was.
+    :raises StartError: the workers do not start.
+    :raises OSError: an address can not be listened on; `AddressInUseError` if somebody else does.
+    """
+
+    def renew(before: Halls) -> Halls | None:
+        try:
+            return before.take(read())
+        except (WirewayError, OSError) as error:
+            for line in str(error).splitlines():
+                logger.error("%s", line)
+            logger.error("the plan that is served stays as it was")
+            return None
+
+    halls = Halls().take(read())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_supervise(halls, renew))
+
+
+async def _supervise(halls: Halls, renew: Callable[[Halls], Halls | None] | None) -> None:
+    await Supervisor(halls, renew).run()
 
 
 async def _serve_here(server: Runnable, started: Callable[[], None], heir: Heir | None) -> None:

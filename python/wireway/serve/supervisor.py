@@ -19,15 +19,16 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from wireway.errors import WirewayError
-from wireway.serve.hub import Hub
+from wireway.serve.halls import Halls
 from wireway.serve.notify import notify, reloading, watchdog_interval
 from wireway.serve.spawning import Process
 
-__all__ = ["Supervisor"]
+__all__ = ["StartError", "Supervisor"]
 
 logger = logging.getLogger("wireway.supervisor")
 
@@ -43,33 +44,45 @@ GRACE = 5.0
 """Seconds beyond the drain's own deadline after which a worker that is to end is killed."""
 
 
+class StartError(WirewayError):
+    """The workers could not be started. `status` is the exit status that one of them asked for, if one did."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class Supervisor:
-    """Runs a worker on each of `sockets` until SIGINT or SIGTERM.
+    """Runs workers on the sockets of `halls` until SIGINT or SIGTERM.
+
+    :param renew: called at SIGHUP: the halls that are to be served from then on, or None if nothing is to be done; it
+        tells by itself what is wrong.
 
     Everything belongs to the thread that runs the loop, which is the main thread.
     """
 
-    def __init__(
-        self, sockets: Sequence[Sequence[socket.socket]], addresses: Sequence[str], drain_timeout: float
-    ) -> None:
-        self._count = workers = len(sockets)
-        self._sockets = sockets
-        self._addresses = addresses
-        self._drain_timeout = drain_timeout
+    def __init__(self, halls: Halls, renew: Callable[[Halls], Halls | None] | None = None) -> None:
+        self._halls = halls
+        self._renew = renew
         self._processes: set[Process] = set()
-        self._hub = Hub()
-        self._generations = dict.fromkeys(range(1, workers + 1), 0)
-        self._deaths = dict.fromkeys(range(1, workers + 1), 0)
+        self._generations: Counter[int] = Counter()
+        self._deaths: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._rolling = asyncio.Lock()
         self._served = False
-        self._failure = ""
+        self._failure: StartError | None = None
+
+    @property
+    def _count(self) -> int:
+        return self._halls.plan.workers
 
     async def run(self) -> None:
         """Start the workers, keep them, and end them on a signal.
 
-        :raises WirewayError: a worker could not be started when all began.
+        The sockets of the halls are closed at the end, if they are theirs.
+
+        :raises StartError: a worker could not be started when all began.
         """
         loop = asyncio.get_running_loop()
         for end in (signal.SIGINT, signal.SIGTERM):
@@ -77,7 +90,7 @@ class Supervisor:
         for rolls in (signal.SIGHUP, signal.SIGUSR2):
             loop.add_signal_handler(rolls, self._roll_on_signal)
         self._spawn(self._pet())
-        for number in self._generations:
+        for number in range(1, self._count + 1):
             self._spawn(self._keep(number))
         try:
             await self._stopping.wait()
@@ -92,12 +105,12 @@ class Supervisor:
             for process in tuple(self._processes):
                 await process.ended()
                 process.channel.close()
-            self._hub.close()
-        if self._failure:
-            raise WirewayError(self._failure)
+            self._halls.close_but()
+        if self._failure is not None:
+            raise self._failure
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -106,9 +119,8 @@ class Supervisor:
     async def _start(self, number: int, predecessor: Process | None = None) -> Process:
         """Start a worker and wait until it serves, or until it has failed to."""
         self._generations[number] += 1
-        process = await Process.start(
-            number, self._generations[number], self._sockets[number - 1], self._addresses, self._hub, predecessor
-        )
+        halls, text = self._halls.having(number), self._halls.plan.text
+        process = await Process.start(number, self._generations[number], halls, text, predecessor)
         self._processes.add(process)
         self._spawn(self._listen(process))
         try:
@@ -130,15 +142,16 @@ class Supervisor:
             if word["kind"] == "ready" and not process.ready.done():
                 process.ready.set_result(True)
             elif word["kind"] == "failed":
-                process.why = word["why"]
+                process.why, process.status = word["why"], word.get("status")
         await process.ended()
         process.channel.close()
-        self._hub.detach(process.member)
+        for hub, member in process.members.items():
+            hub.detach(member)
         self._processes.discard(process)
 
     async def _keep(self, number: int) -> None:
         """Have a worker with this number, always."""
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and number <= self._count:
             process = await self._start(number)
             await process.ended()
             if process.leaving or self._stopping.is_set():
@@ -152,10 +165,14 @@ class Supervisor:
             self._deaths[number] = 0
         self._deaths[number] += 1
         how = f"{process.why} ({process.how()})" if process.why else process.how()
-        if not self._served and not process.is_ready and self._deaths[number] >= TRIES:
-            self._failure = f"worker {number} did not start, {TRIES} times in a row: {how}"
-            self._stopping.set()
-            return
+        if not self._served and not process.is_ready:
+            if process.status is not None:
+                self._failure = StartError(process.why, process.status)
+            elif self._deaths[number] >= TRIES:
+                self._failure = StartError(f"worker {number} did not start, {TRIES} times in a row: {how}")
+            if self._failure is not None:
+                self._stopping.set()
+                return
         wait = min(BACKOFF * 2 ** (self._deaths[number] - 1), LONGEST_BACKOFF)
         logger.error(
             "worker %d (process %d) died after %.1f s: %s; another is started in %.1f s",
@@ -168,11 +185,12 @@ class Supervisor:
 
     def _serves(self, process: Process) -> None:
         """A worker serves. Once each number has one that does, the service is up."""
-        process.member.state = "serving"
+        for member in process.members.values():
+            member.state = "serving"
         text = "worker %d serves, process %d, generation %d"
         logger.info(text, process.number, process.pid, process.generation)
         serving = {each.number for each in self._processes if each.is_ready}
-        if not self._served and serving == set(self._generations):
+        if not self._served and serving >= set(range(1, self._count + 1)):
             self._served = True
             notify("READY=1", f"STATUS={self._count} workers serve")
 
@@ -193,23 +211,45 @@ class Supervisor:
         """Replace the workers one by one. One that does not come up ends the roll; its predecessor goes on."""
         async with self._rolling:
             reloading()
-            for old in sorted((p for p in self._processes if p.is_ready), key=lambda process: process.number):
-                if not old.alive or self._stopping.is_set():
-                    continue
-                new = await self._start(old.number, old)
-                if not new.is_ready:
-                    how = f"{new.why} ({new.how()})" if new.why else new.how()
-                    logger.error(
-                        "the roll ends at worker %d, whose successor did not start: %s; process %d goes on",
-                        *(old.number, how, old.pid),
-                    )
-                    break
-                old.leaving = True
-                self._spawn(self._adopt(new))
-                await self._end(old)
-            else:
+            before = self._halls
+            halls = before if self._renew is None else self._renew(before)
+            if halls is not None:
+                self._halls = halls
+            if halls is not None and await self._replace_all(before):
                 logger.info("every worker was replaced")
             notify("READY=1", f"STATUS={self._count} workers serve")
+
+    async def _replace_all(self, before: Halls) -> bool:
+        """Whether all workers serve the present halls in the place of those before."""
+        rolled = False
+        for old in sorted((p for p in self._processes if p.is_ready), key=lambda process: process.number):
+            if not old.alive or self._stopping.is_set():
+                continue
+            if old.number > self._count:
+                await self._end(old)
+                continue
+            new = await self._start(old.number, old)
+            if not new.is_ready:
+                how = f"{new.why} ({new.how()})" if new.why else new.how()
+                logger.error(
+                    "the roll ends at worker %d, whose successor did not start: %s; process %d goes on",
+                    *(old.number, how, old.pid),
+                )
+                if not rolled and self._halls is not before:
+                    self._halls.close_but(before)
+                    self._halls = before
+                return False
+            if not rolled and self._halls is not before:
+                before.close_but(self._halls)
+            rolled = True
+            old.leaving = True
+            self._spawn(self._adopt(new))
+            await self._end(old)
+        if not rolled and self._halls is not before:
+            before.close_but(self._halls)  # none served when it began: those that are started now serve the new ones
+        for number in range(before.plan.workers + 1, self._count + 1):
+            self._spawn(self._keep(number))
+        return True
 
     async def _adopt(self, process: Process) -> None:
         """Keep a worker that took the place of another."""
@@ -221,10 +261,11 @@ class Supervisor:
     async def _end(self, process: Process) -> None:
         """Drain one; kill it if it does not end."""
         process.leaving = True
-        process.member.state = "draining"
+        for member in process.members.values():
+            member.state = "draining"
         process.channel.send("drain")
         try:
-            async with asyncio.timeout(self._drain_timeout + GRACE):
+            async with asyncio.timeout(self._halls.plan.drain_timeout + GRACE):
                 await process.ended()
         except TimeoutError:
             logger.warning("worker %d (process %d) does not end and is killed", process.number, process.pid)
