@@ -108,7 +108,13 @@ test-rust: .venv/.base
 	cargo test --quiet -p wireway-core -p wireway-load -p wireway-loadgen
 
 test-python: .venv/.dev .venv/.native dist/.wheel
-	$(bin)/python -m pytest $(ARGS)
+	$(call pytest,$(bin)/python,)
+
+# $(1) the interpreter, $(2) what is left out. Half of the suite waits for the kernel: a process for each core, then, one
+# after the other, the tests that would notice the others. With ARGS, one process runs what they say.
+define pytest
+$(if $(ARGS),$(1) -m pytest $(2) $(ARGS),$(1) -m pytest -n auto --dist worksteal -m "not alone" $(2); $(1) -m pytest -m alone $(2))
+endef
 
 # The suite again wherever the code could differ: not the interop tests, nor those that read the sources.
 test-others: .venv/.base
@@ -119,8 +125,8 @@ test-others: .venv/.base
 		else \
 			echo "CPython $$minor ($$path)"; \
 			$(MAKE) .venv-$$minor/.native </dev/null; \
-			WIREWAY_TEST_BACKENDS=io_uring,epoll .venv-$$minor/bin/python -m pytest -q --ignore=tests/interop --ignore=tests/browser --ignore=tests/structure \
-				--ignore=tests/conformance $(ARGS) </dev/null; \
+			export WIREWAY_TEST_BACKENDS=io_uring,epoll; \
+			{ $(call pytest,.venv-$$minor/bin/python,$(addprefix --ignore=tests/,interop browser structure conformance)); } </dev/null; \
 			summary="$$summary\n  CPython $$minor: passed"; \
 		fi; done; printf "interpreters:$$summary\n"; }
 

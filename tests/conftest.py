@@ -31,6 +31,7 @@ class Run(Protocol):
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "keeps_descriptors: the test leaves descriptors open on purpose")
+    config.addinivalue_line("markers", "alone: judges who had the processor; `make test` runs nothing beside it")
 
 
 @pytest.fixture(params=CHOSEN)

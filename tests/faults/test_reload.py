@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.tree import ROOT
+
+pytestmark = pytest.mark.alone
 
 
 def test_nobody_notices(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ import pytest
 import wireway
 from wireway import Client, LengthPrefix, Reconnect, Resend
 
+pytestmark = pytest.mark.alone
+
 CHILD = Path(__file__).with_name("stampede_child.py")
 SECONDS = float(os.environ.get("WIREWAY_STAMPEDE", "4"))
 WORKERS, CLIENTS = 3, 24

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import wireway
+from support.naming import stable
 from wireway.framing import (
     CustomFraming,
     Delimiter,
@@ -95,7 +96,7 @@ def cut(data: bytes) -> Need | Frame:
         (CustomFraming(cut), b"#abcd#ab", "at 0: header 23, message of 4 bytes: 61 62 63 64  |abcd|\n  at 5: needs 2"),
         (CustomFraming(cut), b"!", "at 0: error: a frame begins with #"),
     ],
-    ids=str,
+    ids=stable,
 )
 def test_what_is_said(framing: Framing, data: bytes, text: str) -> None:
     assert text in str(explain(framing, data))
@@ -127,7 +128,7 @@ def test_what_is_said(framing: Framing, data: bytes, text: str) -> None:
         (LengthPrefix(4), b"\0\0\0\x09hel", None),
         (LengthPrefix(1), bytes([9]) + b"hel", None),
     ],
-    ids=str,
+    ids=stable,
 )
 def test_common_mistakes_are_recognised(framing: Framing, data: bytes, hint: str | None) -> None:
     explained = explain(framing, data)
@@ -145,7 +146,7 @@ def test_a_long_stream_is_shown_in_part() -> None:
     assert "… and 950 more whole frames" in str(explained)
 
 
-@pytest.mark.parametrize("wrong", ["lines", 4, LengthPrefix, None], ids=repr)
+@pytest.mark.parametrize("wrong", ["lines", 4, LengthPrefix, None], ids=stable)
 def test_what_is_no_framing_is_refused(wrong: Any) -> None:
     with pytest.raises(wireway.ConfigError, match="explain: framing is"):
         explain(wrong, b"")

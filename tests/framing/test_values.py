@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import wireway
+from support.naming import stable
 from wireway import framing as framings
 from wireway._native import FrameSplitter
 from wireway.framing import (
@@ -118,7 +119,7 @@ def test_a_size_is_at_least_a_byte(kind: type, options: dict[str, Any], wrong: A
         (CustomFraming, {"cut": 5}, "cut is 5, it must be a function of the bytes at hand"),
         (CustomFraming, {"cut": cut, "wrap": b""}, "wrap is b'', it must be a function of a message, or None"),
     ],
-    ids=str,
+    ids=stable,
 )
 def test_what_is_refused_is_named_with_its_value(kind: type, options: dict[str, Any], text: str) -> None:
     with pytest.raises(wireway.ConfigError) as caught:
@@ -146,7 +147,7 @@ def test_only_the_first_option_may_be_given_by_its_place() -> None:
         Delimiter(b"x", True)  # type: ignore[call-arg,misc]
 
 
-@pytest.mark.parametrize("framing", VALUES, ids=repr)
+@pytest.mark.parametrize("framing", VALUES, ids=stable)
 def test_a_framing_is_a_value(framing: Framing) -> None:
     assert copy.copy(framing) == framing
     assert pickle.loads(pickle.dumps(framing)) == framing
@@ -156,13 +157,13 @@ def test_a_framing_is_a_value(framing: Framing) -> None:
         assert eval(repr(framing), vars(framings)) == framing
 
 
-@pytest.mark.parametrize("framing", VALUES, ids=repr)
+@pytest.mark.parametrize("framing", VALUES, ids=stable)
 def test_a_framing_does_not_change(framing: Framing) -> None:
     with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
         framing.width = 8  # type: ignore[misc,union-attr]
 
 
-@pytest.mark.parametrize("framing", VALUES, ids=repr)
+@pytest.mark.parametrize("framing", VALUES, ids=stable)
 def test_the_native_half_knows_it(framing: Framing) -> None:
     assert isinstance(framing, Framing)
     assert FrameSplitter(framing._native()).pending == 0
@@ -176,7 +177,7 @@ def test_a_largest_message_beyond_what_can_be_is_allowed() -> None:
         assert splitter.feed(splitter.encode(b"abc")) == [b"abc"]
 
 
-@pytest.mark.parametrize("wrong", ["lines", 4, LengthPrefix, b"\n"], ids=repr)
+@pytest.mark.parametrize("wrong", ["lines", 4, LengthPrefix, b"\n"], ids=stable)
 def test_a_server_refuses_what_is_no_framing(wrong: Any) -> None:
     with pytest.raises(wireway.ConfigError, match="framing is "):
         wireway.Server("tcp://127.0.0.1:0", framing=wrong)

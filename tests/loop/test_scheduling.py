@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from support.naming import stable
+
 METHODS = ("call_soon", "call_soon_threadsafe", "call_later", "call_at")
 Schedule = Callable[..., asyncio.Handle]
 
@@ -186,7 +188,7 @@ def test_arguments_by_name(loop: AbstractEventLoop) -> None:
         ("call_later", (None, nothing), {}),
         ("call_at", (None, nothing), {}),
     ],
-    ids=repr,
+    ids=stable,
 )
 def test_wrong_arguments(loop: AbstractEventLoop, method: str, args: Any, keywords: Any) -> None:
     with pytest.raises(TypeError):

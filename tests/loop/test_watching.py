@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from support.naming import stable
+
 Reports = list[dict[str, Any]]
 Pair = tuple[socket.socket, socket.socket]
 
@@ -139,7 +141,7 @@ def test_a_number_or_an_object_with_fileno(
     assert loop.remove_reader(ours.fileno())
 
 
-@pytest.mark.parametrize("wrong", ["0", object(), None, -1, 1.5], ids=repr)
+@pytest.mark.parametrize("wrong", ["0", object(), None, -1, 1.5], ids=stable)
 def test_what_is_no_descriptor(loop: AbstractEventLoop, wrong: Any) -> None:
     with pytest.raises(ValueError, match="Invalid file"):
         loop.add_reader(wrong, print)

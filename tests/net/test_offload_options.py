@@ -9,6 +9,7 @@ import pytest
 
 import wireway
 from conftest import Run
+from support.naming import stable
 from wireway import Connection, Server
 
 ANYWHERE = "tcp://127.0.0.1:0"
@@ -36,14 +37,14 @@ class AsyncCall:
         ({"threads": 1}, AsyncCall(), "AsyncCall is an async def: it runs in the loop"),
         ({"threads": 1}, "handler", "a handler is a function, not str"),
     ],
-    ids=str,
+    ids=stable,
 )
 def test_what_is_wrong(options: dict[str, Any], handler: Any, text: str) -> None:
     with pytest.raises(wireway.ConfigError, match=text):
         Server(ANYWHERE).on_message(**options)(handler)
 
 
-@pytest.mark.parametrize("options", [{"threads": 0}, {"processes": "4"}, {"threads": 1, "processes": 1}], ids=str)
+@pytest.mark.parametrize("options", [{"threads": 0}, {"processes": "4"}, {"threads": 1, "processes": 1}], ids=stable)
 def test_an_option_of_the_server_that_is_wrong(options: dict[str, Any]) -> None:
     with pytest.raises(wireway.ConfigError, match=r"^(threads|processes) "):
         Server(ANYWHERE, **options)
@@ -62,7 +63,7 @@ def test_a_handler_that_no_process_can_call(run: Run) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("options", [{"threads": 2}, {"processes": 2}], ids=str)
+@pytest.mark.parametrize("options", [{"threads": 2}, {"processes": 2}], ids=stable)
 def test_what_blocks_is_on_message_alone(run: Run, options: dict[str, Any]) -> None:
     async def main() -> None:
         server = Server(ANYWHERE, **options)

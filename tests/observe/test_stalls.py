@@ -22,6 +22,8 @@ from conftest import Run
 from support.peers import connected, frame, until
 from wireway import ConfigError, Connection, LengthPrefix, Server, Stall, Stalls
 
+pytestmark = pytest.mark.alone
+
 AFTER = 0.15
 LONG = 0.6
 
