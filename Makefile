@@ -48,6 +48,7 @@ docs: .venv/.dev .venv/.native ## Write the pages that the code writes, and buil
 bench: .venv/.dev .venv/.native ## Measure against the peers; writes benchmarks/report/ and the README's table (ARGS= for its options)
 	$(bin)/python benchmarks/run.py $(ARGS)
 	$(if $(ARGS),,$(bin)/python benchmarks/harness/readme.py benchmarks/report/report.json README.md)
+	$(if $(ARGS),,$(bin)/python benchmarks/harness/readme.py benchmarks/report/report.json README.zh-CN.md)
 
 hold: .venv/.native ## 200,000 connections over workers for five minutes (ARGS="--connections 40000 --seconds 30"); seven minutes, 8 GiB
 	$(bin)/python benchmarks/hold.py $(ARGS)

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,12 +104,44 @@ async def echoes(server: wireway.Server) -> None:
 
 @pytest.mark.parametrize(
     ("english", "chinese"),
-    [("README.md", "README.zh-CN.md"), ("docs/tutorial/first-server.md", "docs/zh/first-server.md")],
+    [
+        ("README.md", "README.zh-CN.md"),
+        ("docs/tutorial/first-server.md", "docs/zh/first-server.md"),
+        ("docs/tutorial/chat-server.md", "docs/zh/chat-server.md"),
+        ("docs/tutorial/front-door.md", "docs/zh/front-door.md"),
+        ("docs/explanation/half-packets.md", "docs/zh/half-packets.md"),
+    ],
 )
 def test_the_chinese_page_has_the_same_code(english: str, chinese: str) -> None:
     """What is said may differ; what is to be typed may not."""
     fence = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
     assert fence.findall((ROOT / chinese).read_text()) == fence.findall((ROOT / english).read_text())
+
+
+CHINESE = {
+    "docs/explanation/back-ends.md": "docs/zh/io-models.md",
+    "docs/explanation/half-packets.md": "docs/zh/half-packets.md",
+    **{f"docs/tutorial/{name}.md": f"docs/zh/{name}.md" for name in ("front-door", "first-server", "chat-server")},
+    "README.zh-CN.md": "README.md",
+}
+"""Pages that the README in Chinese may name in the place of those in English."""
+
+
+def test_the_readme_in_chinese_says_what_the_other_says() -> None:
+    """The same headings, tables as long, pictures and links: what one of them gets, the other gets too."""
+    texts = [(ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md")]
+    plain = [COMMENT.sub("", FENCE.sub("", text)) for text in texts]
+    english, chinese = ([len(level) for level in re.findall(r"^(#+) ", text, re.MULTILINE)] for text in plain)
+    assert english == chinese, "one of them has another section"
+    english, chinese = (len(re.findall(r"^\|", text, re.MULTILINE)) for text in plain)
+    assert english == chinese, "a table of one of them has another row"
+    there = set(LINK.findall(plain[1]))
+    missing = {link for link in LINK.findall(plain[0]) if link not in there and CHINESE.get(link) not in there}
+    assert not missing, "README.zh-CN.md does not link to these"
+    pictures = [re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text) for text in plain]
+    assert pictures[0] == pictures[1]
+    figures = [re.findall(r"<!-- bench:start -->.*?<!-- bench:end -->", text, re.DOTALL) for text in texts]
+    assert figures[0] == figures[1] != []
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +210,31 @@ def test_what_was_measured_is_on_the_page_of_the_benchmarks() -> None:
         missed = re.findall(r"^\| (\S+) \|.*\*\*missed\*\*", told, re.MULTILINE)
         for workload in missed:
             assert f"\n| {workload} | " in short
+
+
+@pytest.mark.parametrize("tag", ['<script src="https://a.example/x.js">', '<img alt="" src="//a.example/x.png">'])
+def test_a_site_that_fetches_from_elsewhere_is_not_built(written: ModuleType, tmp_path: Path, tag: str) -> None:
+    """`mkdocs build` ends so, in `make check` and `make docs`."""
+    sys.path.insert(0, str(ROOT / "tools" / "site"))
+    hooks = importlib.import_module("hooks")
+    sys.path.remove(str(ROOT / "tools" / "site"))
+    (tmp_path / "index.html").write_text('<a href="https://a.example/">a link is none</a><img src="here.png">')
+    hooks.on_post_build(SimpleNamespace(site_dir=str(tmp_path)))
+    (tmp_path / "page.html").write_text(tag)
+    with pytest.raises(SystemExit, match="from elsewhere"):
+        hooks.on_post_build(SimpleNamespace(site_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "assets").rglob("*.svg")), ids=lambda path: path.name)
+def test_a_picture_needs_nothing_from_elsewhere(picture: Path) -> None:
+    text = re.sub(r'xmlns(:\w+)?="[^"]*"', "", picture.read_text())
+    assert not re.search(r"""(?:href|src)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import""", text)
+    if picture.parent.name == "drawings":
+        assert 'class="drawing" role="img" aria-label="' in text
+        assert "prefers-color-scheme:dark" in text
+
+
+def test_each_drawing_is_on_a_page() -> None:
+    pages = "".join((ROOT / page).read_text() for page in markdown_files("docs"))
+    for drawing in (ROOT / "docs" / "assets" / "drawings").iterdir():
+        assert f"assets/drawings/{drawing.name})" in pages, drawing.name

@@ -9,7 +9,7 @@ from benchmarks_page import PLACES
 from places import filled
 from reports import facts, read
 
-__all__ = ["back_end", "back_ends", "benchmarks", "hold"]
+__all__ = ["back_end", "back_ends", "benchmarks", "hold", "in_chinese"]
 
 WAITS = ("select", "poll", "sigio", "epoll", "io_uring")
 
@@ -17,6 +17,24 @@ WAITS = ("select", "poll", "sigio", "epoll", "io_uring")
 def back_ends(page: str) -> str:
     """The page of all five: every figure."""
     return filled(page, "measured", lambda _: _waits(WAITS))
+
+
+def in_chinese(page: str) -> str:
+    """The same figures for the page in Chinese."""
+    words = {
+        "a turn in which nothing happens": "什么也没发生的一轮",
+        "an echo of 100 bytes": "100 字节的一次回显",
+        "does not fit": "放不下",
+        " idle |": " 空闲 |",
+        "Processor time of the server, the median of": "服务器的处理器时间，中位数：",  # noqa: RUF001
+        "rounds of": "轮，每轮",  # noqa: RUF001
+        "load before": "测前负载",
+        "`make waits` measures it again.": "用 `make waits` 重新测量。",
+    }
+    table = _waits(WAITS)
+    for english, chinese in words.items():
+        table = table.replace(english, chinese)
+    return filled(page, "measured", lambda _: table)
 
 
 def back_end(page: str) -> str:

@@ -22,6 +22,7 @@ FILLED: dict[str, Callable[[str], str]] = {
     "reference/configuration.md": configuration.fill,
     "benchmarks.md": measured.benchmarks,
     "explanation/back-ends.md": measured.back_ends,
+    "zh/io-models.md": measured.in_chinese,
     "explanation/c10k.md": measured.hold,
     **{f"explanation/back-ends/{name}.md": measured.back_end for name in BACK_ENDS},
 }
