@@ -33,7 +33,6 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -42,6 +41,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wireway.errors import WirewayError
+from wireway.serve.passing import MOST, expect, receive, send
 
 if TYPE_CHECKING:
     from wireway._native import Connection
@@ -55,10 +55,6 @@ VARIABLE = "WIREWAY_SUCCESSION"
 """The descriptor of the new program's end."""
 _READY, _TAKEN, _GO = b"R1", b"T1", b"G1"
 """Each with the version of the exchange: programs that do not understand each other part before anything moves."""
-_FRAME = struct.Struct("!II")
-"""Bytes of the body, descriptors that come with it."""
-_BATCH = 200
-"""Connections at once: SCM_MAX_FD is 253."""
 _PATIENCE = 10.0
 """Seconds that one step of the exchange may take while the old program stands still."""
 
@@ -168,12 +164,12 @@ async def _hand(
         began = time.monotonic()
         sock.settimeout(_PATIENCE)
         position = bus if isinstance(bus, dict) else bus.position()
-        _send(sock, json.dumps(position).encode(), [each.fileno() for each in sockets])
+        send(sock, json.dumps(position).encode(), [each.fileno() for each in sockets])
         for batch in _batches(candidates, server.handover, stays):
             moved += (connection for connection, _, _ in batch)
-            _send(sock, pickle.dumps([told for _, _, told in batch]), [fd for _, fd, _ in batch])
-        _send(sock, b"", [])
-        _expect(sock, _TAKEN)
+            send(sock, pickle.dumps([told for _, _, told in batch]), [fd for _, fd, _ in batch])
+        send(sock, b"", [])
+        expect(sock, _TAKEN)
         sock.sendall(_GO)
     except BaseException:
         for connection in candidates:
@@ -224,7 +220,7 @@ def _batches(
             stays[str(error)] += 1
             continue
         batch.append((connection, fd, (picture, encoded)))
-        if len(batch) == _BATCH:
+        if len(batch) == MOST:
             yield batch
             batch = []
     if batch:
@@ -304,17 +300,17 @@ class Heir:
         with self._sock as sock:
             try:
                 sock.settimeout(None)  # the old program bounds it
-                body, listening = _receive(sock)
+                body, listening = receive(sock)
                 position: Position = json.loads(body)
                 if bus is None:
                     await server.start_held(_listening(listening))
                 while True:
-                    body, descriptors = _receive(sock)
+                    body, descriptors = receive(sock)
                     if not descriptors:
                         break
                     self._adopt(server, body, descriptors, adopted)
                 sock.sendall(_TAKEN)
-                _expect(sock, _GO)
+                expect(sock, _GO)
             except BaseException as error:
                 for connection in adopted:
                     connection._moved()  # without a word to its peer: it is the old program's
@@ -368,37 +364,3 @@ def _listening(descriptors: list[int]) -> list[socket.socket]:
     for sock in sockets:
         sock.setblocking(False)
     return sockets
-
-
-# --- frames -------------------------------------------------------------------------------------------------------
-
-
-def _send(sock: socket.socket, body: bytes, descriptors: list[int]) -> None:
-    socket.send_fds(sock, [_FRAME.pack(len(body), len(descriptors))], descriptors)
-    sock.sendall(body)
-
-
-def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    head, descriptors, _, _ = socket.recv_fds(sock, _FRAME.size, _BATCH + 50)
-    head += _exactly(sock, _FRAME.size - len(head))
-    size, count = _FRAME.unpack(head)
-    if len(descriptors) != count:
-        for fd in descriptors:
-            os.close(fd)
-        raise EOFError(f"{len(descriptors)} of {count} descriptors came: too few are free in this process")
-    return _exactly(sock, size), descriptors
-
-
-def _expect(sock: socket.socket, word: bytes) -> None:
-    if _exactly(sock, len(word)) != word:
-        raise EOFError("it says something else than was agreed on")
-
-
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = sock.recv(min(size - len(data), 1 << 20))
-        if not piece:
-            raise EOFError("it ended in the middle")
-        data += piece
-    return bytes(data)
