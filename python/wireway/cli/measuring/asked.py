@@ -72,7 +72,9 @@ def framing_for_load(text: str) -> tuple[Any, ...]:
             return ("raw",)
         case wireway.Lines():
             return ("lines",)
-        case wireway.LengthPrefix(width=width, byteorder=order):
+        case wireway.LengthPrefix(width=width, byteorder=order) as found if found == wireway.LengthPrefix(
+            width, byteorder=order
+        ):
             return ("length", width, order == "little")
     raise Failure(f"load can not be made in {text!r}: take raw, lines or length:N[:le]", Exit.USAGE)
 

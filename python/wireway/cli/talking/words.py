@@ -1,20 +1,18 @@
 r"""What a person writes and reads: typed text with escapes to bytes, bytes to text or hex.
 
-Owns the escapes (``\x00``, ``\n``), and that nothing which a peer sends can steer the terminal. Knows no connection.
+Owns that nothing which a peer sends can steer the terminal. Knows no connection.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 
 from wireway.errors import ConfigError
+from wireway.framing.escapes import unescape
 
 __all__ = ["Input", "View", "as_hex", "as_text", "decode", "hex_lines", "shown", "unescape"]
 
-_SIMPLE = {"n": 10, "r": 13, "t": 9, "0": 0, "a": 7, "b": 8, "e": 27, "f": 12, "v": 11, "\\": 92}
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.|$)", re.DOTALL)
 _ROW = 16
 _MOST = 4096
 
@@ -41,30 +39,6 @@ class View(StrEnum):
     """Offset, hex and text, as of `hexdump -C`."""
     BYTES = "bytes"
     """As it came; a message of a framing with the end of a line after it."""
-
-
-def unescape(text: str) -> bytes:
-    r"""The bytes that `text` means: UTF-8, and for ``\xHH`` one byte.
-
-    :raises ConfigError: an escape that is none, with what to write.
-    """
-
-    def one(found: re.Match[str]) -> str:
-        word = found[1]
-        if word in _SIMPLE:
-            return chr(_SIMPLE[word])
-        if word[:1] == "x" and len(word) == 3:
-            value = int(word[1:], 16)
-            return chr(value) if value < 0x80 else chr(0xDC00 + value)  # as surrogateescape keeps a byte
-        if word[:1] == "u" and len(word) == 5:
-            return chr(int(word[1:], 16))
-        what = r"\n \r \t \0 \a \b \e \f \v \\ \xHH \uHHHH are known; write \\ for a backslash"
-        raise ConfigError(f"{found[0]} at {found.start() + 1} is no escape: {what}")
-
-    try:
-        return _ESCAPE.sub(one, text).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{text!r} is no text: {error.reason}") from None
 
 
 def decode(line: str, how: Input) -> bytes:
