@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from support.calling import COMMAND, echo, free_port, peer, read_to_end, run
 from support.certificates import authority, localhost, stranger
+from wireway.cli.command import app
 
 # --- pipes ---------------------------------------------------------------------------------------------------------
 
@@ -280,12 +282,21 @@ def test_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["http://x"], 2, "the scheme must be tcp, tls or unix"),
+        (["http://x"], 2, "write ws://x for a WebSocket"),
+        (["nosuchhost.invalid:1"], 7, "is unknown"),
         (["127.0.0.1"], 2, "a host and a port"),
         (["127.0.0.1:1", "-f", "line"], 2, "did you mean lines"),
         (["127.0.0.1:1", "--expect", "/(/"], 2, "no regular expression"),
         (["127.0.0.1:1", "--send", r"\q"], 2, "is no escape"),
         (["127.0.0.1:1", "--ca", "x"], 2, "write tls://"),
+        (["127.0.0.1:1", "--keep"], 2, "--keep is for --listen"),
+        (["127.0.0.1:1", "--reconnect"], 2, "--reconnect is for a terminal"),
+        (["127.0.0.1:1", "-lk", "--expect", "x"], 2, "leave --keep out"),
+        (["127.0.0.1:1", "-q", "-v"], 2, "contradict"),
+        (["127.0.0.1:1", "--never", "/(/"], 2, "--never /(/: no regular expression"),
+        (["127.0.0.1:1", "-T"], 2, "--elapsed needs lines"),
+        (["tls://127.0.0.1:1", "--ca", __file__], 2, f"--ca {__file__}: there is no PEM"),
+        (["tls://127.0.0.1:1", "--ca", "/"], 2, "--ca /: Is a directory"),
         (["127.0.0.1:1", "--hex", "--view", "text"], 2, "contradict"),
         (["127.0.0.1:1", "-t"], 2, "--timestamps needs lines"),
         (["127.0.0.1:1", "-f", "lines", "--eol", "lf"], 2, "--eol is for raw"),
@@ -297,13 +308,12 @@ def test_tls(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_mistake_is_one_line(words: list[str], status: int, said: str) -> None:
-    done = run(*words)
-    text = done.stderr.decode()
-    assert text.startswith("Error: "), text
-    assert said in text
-    assert text.count("\n") == 1
-    assert done.returncode == status, text
-    assert done.stdout == b""
+    done = CliRunner().invoke(app, ["connect", *words])
+    assert done.stderr.startswith("Error: "), done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.exit_code == status, done.stderr
+    assert done.stdout == ""
 
 
 def test_refused_and_taken() -> None:

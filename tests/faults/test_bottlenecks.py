@@ -105,3 +105,28 @@ def test_our_handler_is_slow(run: Run) -> None:
             await until(lambda: conn.explain().startswith("nothing"))
 
     run(main)
+
+
+def test_a_handler_that_waits_for_the_peer_holds_nothing_up(run: Run) -> None:
+    async def main() -> None:
+        server = Server("tcp://127.0.0.1:0")
+        talks: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        go_on = asyncio.Event()
+
+        @server.on_connect
+        async def talk(conn: Connection) -> None:
+            talks.set_result(conn)
+            assert await conn.receive() == b"first"
+            await go_on.wait()
+            assert await conn.receive() == b"second"
+
+        async with server, connected(server) as sock:
+            conn = await talks
+            await until(lambda: conn.explain() == "nothing: neither side waits for the other")
+            await sock.send(b"first")
+            await until(lambda: conn.explain().startswith("our handler: "))
+            go_on.set()
+            await until(lambda: conn.explain().startswith("nothing"))
+            await sock.send(b"second")
+
+    run(main)

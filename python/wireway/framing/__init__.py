@@ -9,6 +9,7 @@ A framing is a value: frozen, comparable, checked when it is made. Knows no sock
     Framing                              any of them                      kinds.py
     FrameError                           what is no frame                 failure.py
     explain, Explanation                 how bytes are cut, for people    explaining.py, hints.py
+    framing_of, framing_name             names for options and files      names.py, escapes.py
 """
 
 from wireway.framing.custom import CustomFraming, Frame, Need

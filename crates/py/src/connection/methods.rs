@@ -324,7 +324,8 @@ impl Connection {
         let info = self._tcp_info(py).ok();
         let queued = self.conn.borrow().queued();
         let backlog = self.if_extra(|extra| extra.backlog.len()).unwrap_or(0);
-        let busy = self.flags.any(Flag::BUSY);
+        // One that waits in `receive` waits for the peer.
+        let busy = self.flags.any(Flag::BUSY) && !self.flags.any(Flag::AWAITED);
         let module = py.import(intern!(py, "wireway.net.diagnosis"))?;
         module.getattr("bottleneck")?.call1((info, queued, backlog, busy))
     }

@@ -3,9 +3,12 @@
 The map::
 
     Written, shown                 typed text to bytes, bytes to text and hex       words.py
-    Cutter                         the stream to messages; what waits unfinished    cutting.py
-    Plan, Line, open_line          one connection, of either side                   line.py
+    Stamps                         the time before each line                        stamps.py
+    Cutter, Cuts                   the stream to messages; how each receive was cut cutting.py, cuts.py
+    Plan                           what the command line said                       plan.py
+    Line, open_lines               one connection, of either side                   line.py
+    WebSocketLine                  the same, of messages                            websocket.py
     Expectation                    what a script waits for                          expecting.py
-    Piping                         stdin and stdout that are no terminal            piping.py, streams.py
-    Screen                         a person at a terminal                           screen.py, history.py
+    Piping, Feed                   stdin and stdout that are no terminal            piping.py, feeding.py, streams.py
+    Screen, Commands               a person at a terminal                           screen.py, commands.py, history.py
 """

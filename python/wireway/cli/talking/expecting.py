@@ -19,11 +19,12 @@ class Expectation:
 
     :param wanted: each a text with escapes, or ``/a regular expression/`` (``/…/i``: upper and lower case are one).
     :param between: stands between two messages; empty where there are none.
+    :param option: where they were given, for errors.
     :raises ConfigError: one of them can not be read.
     """
 
-    def __init__(self, wanted: Sequence[str], between: bytes = b"") -> None:
-        self._wanted = [(text, _compile(text)) for text in wanted]
+    def __init__(self, wanted: Sequence[str], between: bytes = b"", *, option: str = "--expect") -> None:
+        self._wanted = [(text, _compile(text, option)) for text in wanted]
         self._between = between
         self._heard = bytearray()
         self._came = 0
@@ -57,14 +58,14 @@ class Expectation:
         return f"what came instead ends in: {text}"
 
 
-def _compile(text: str) -> re.Pattern[bytes]:
+def _compile(text: str, option: str) -> re.Pattern[bytes]:
     found = _REGEX.fullmatch(text)
     if found is None:
         if not text:
-            raise ConfigError("--expect is empty: write the text that must come, or /a regular expression/")
+            raise ConfigError(f"{option} is empty: write a text, or /a regular expression/")
         return re.compile(re.escape(unescape(text)))
     try:
         flags = re.MULTILINE | (re.IGNORECASE if found[2] else 0)
         return re.compile(found[1].encode("utf-8", "surrogateescape"), flags)
     except re.error as error:
-        raise ConfigError(f"--expect {text}: no regular expression: {error}") from None
+        raise ConfigError(f"{option} {text}: no regular expression: {error}") from None

@@ -12,7 +12,7 @@ import select
 import stat
 from collections.abc import AsyncIterator
 
-__all__ = ["read_lines", "read_pieces", "write_all"]
+__all__ = ["Output", "read_lines", "read_pieces"]
 
 _PIECE = 64 * 1024
 _SURE = 4096
@@ -26,9 +26,6 @@ def _always_ready(fd: int) -> bool:
 
 
 async def _ready(fd: int, *, to_write: bool) -> None:
-    if _always_ready(fd):
-        await asyncio.sleep(0)
-        return
     poll = select.poll()
     poll.register(fd, select.POLLOUT if to_write else select.POLLIN)
     if poll.poll(0):
@@ -52,8 +49,9 @@ async def _ready(fd: int, *, to_write: bool) -> None:
 
 async def read_pieces(fd: int) -> AsyncIterator[bytes]:
     """What comes, up to 64 KiB at a time, until its end."""
+    at_once = _always_ready(fd)
     while True:
-        await _ready(fd, to_write=False)
+        await (asyncio.sleep(0) if at_once else _ready(fd, to_write=False))
         piece = os.read(fd, _PIECE)
         if not piece:
             return
@@ -73,13 +71,36 @@ async def read_lines(fd: int) -> AsyncIterator[bytes]:
         yield last.removesuffix(b"\r")
 
 
-async def write_all(fd: int, data: bytes) -> None:
-    """Write all; waits while nobody takes it.
+class Output:
+    """Where what comes is written. Takes as much at once as goes without blocking."""
 
-    :raises BrokenPipeError: nobody reads it any more.
-    """
-    view = memoryview(data)
-    sure = len(data) if _always_ready(fd) else _SURE
-    while view:
-        await _ready(fd, to_write=True)
-        view = view[os.write(fd, view[:sure]) :]
+    def __init__(self, fd: int) -> None:
+        self._fd = self._own = fd
+        self._at_once = _always_ready(fd)
+        self.blocked = False
+        """Nobody takes what is written, at present."""
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            # Opened anew, the same pipe has flags of its own (proc(5), /proc/pid/fd), and takes all that it has room
+            # for; through the shared descriptor only PIPE_BUF can be written without the danger of waiting in it.
+            try:
+                self._own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                self._own = fd
+
+    async def write(self, data: bytes) -> None:
+        """Write all; waits while nobody takes it.
+
+        :raises BrokenPipeError: nobody reads it any more.
+        """
+        view = memoryview(data)
+        sure = len(data) if self._at_once or self._own != self._fd else _SURE
+        while view:
+            try:
+                if not self._at_once:
+                    self.blocked = True
+                    await _ready(self._own, to_write=True)
+                view = view[os.write(self._own, view[:sure]) :]
+            except BlockingIOError:  # another writer was quicker
+                continue
+            finally:
+                self.blocked = False

@@ -11,7 +11,7 @@ from enum import StrEnum
 from wireway.errors import ConfigError
 from wireway.framing.escapes import unescape
 
-__all__ = ["Input", "View", "as_hex", "as_text", "decode", "hex_lines", "shown", "unescape"]
+__all__ = ["ENDS", "Eol", "Input", "View", "as_hex", "as_text", "brief", "decode", "hex_lines", "shown", "unescape"]
 
 _ROW = 16
 _MOST = 4096
@@ -28,6 +28,17 @@ class Input(StrEnum):
     r"""Each line is a message; ``\n``, ``\x00`` and their like are bytes."""
     HEX = "hex"
     """Each line is a message in hex; spaces do not count."""
+
+
+class Eol(StrEnum):
+    """What follows each line that is sent without framing."""
+
+    NONE = "none"
+    LF = "lf"
+    CRLF = "crlf"
+
+
+ENDS = {Eol.NONE: b"", Eol.LF: b"\n", Eol.CRLF: b"\r\n"}
 
 
 class View(StrEnum):
@@ -85,6 +96,13 @@ def as_hex(data: bytes) -> Iterator[str]:
         text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
         left, right = row[:8].hex(" "), row[8:].hex(" ")
         yield f"{offset:08x}  {left:<23}  {right:<23}  |{text}|"
+
+
+def brief(data: bytes) -> str:
+    """The first bytes, as hex and as text."""
+    text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in data[:_ROW])
+    dots = " …" if len(data) > _ROW else ""
+    return f"{data[:_ROW].hex(' ')}{dots} |{text}|"
 
 
 def hex_lines(data: bytes) -> list[str]:
