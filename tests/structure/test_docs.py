@@ -218,6 +218,8 @@ def test_a_site_that_fetches_from_elsewhere_is_not_built(written: ModuleType, tm
     sys.path.insert(0, str(ROOT / "tools" / "site"))
     hooks = importlib.import_module("hooks")
     sys.path.remove(str(ROOT / "tools" / "site"))
+    for folder in ("zh", "tutorial", "explanation"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "index.html").write_text('<a href="https://a.example/">a link is none</a><img src="here.png">')
     hooks.on_post_build(SimpleNamespace(site_dir=str(tmp_path)))
     (tmp_path / "page.html").write_text(tag)

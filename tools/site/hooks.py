@@ -19,6 +19,14 @@ CHART = re.compile(r"\]\(((?:\.\./)*)\.\./benchmarks/report/([\w/-]+\.svg)\)")
 SCHEME = re.compile(r"<style>(?:(?!</style>).)*prefers-color-scheme.*?</style>\s*", re.DOTALL)
 """The colours of a picture that stands alone. In a page those of the page count."""
 
+CHINESE = {
+    **{f"tutorial/{name}.md": f"zh/{name}.md" for name in ("front-door", "first-server", "chat-server")},
+    "explanation/half-packets.md": "zh/half-packets.md",
+    **{f"explanation/{name}.md": "zh/problems.md" for name in ("descriptors", "leaked-connections", "slow-handlers")},
+    "explanation/back-ends.md": "zh/io-models.md",
+}
+"""The page in Chinese of a page; the last one that leads to it is what that leads back to."""
+
 
 def on_files(files: Any, config: Any) -> Any:
     """The charts of the reports belong to the site, though they are not in docs/."""
@@ -53,6 +61,17 @@ def on_page_content(html: str, **_: Any) -> str:
     return PICTURE.sub(inside, html)
 
 
+def on_page_context(context: Any, page: Any, config: Any, **_: Any) -> Any:
+    """The choice of language leads to the same page in the other language, where there is one."""
+    here = page.file.src_uri
+    english = {chinese: name for name, chinese in CHINESE.items()}.get(here, "index.md")
+    chinese = CHINESE.get(here, "zh/index.md")
+    for name, page_there in (("English", english), ("中文", chinese)):
+        (choice,) = (each for each in config["extra"]["alternate"] if each["name"] == name)
+        choice["link"] = page_there.removesuffix(".md") + ".html"
+    return context
+
+
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Pages in Chinese say so: browsers choose the letters by it."""
     if page.file.src_uri.startswith("zh/"):
@@ -62,6 +81,10 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
 
 def on_post_build(config: Any) -> None:
     """Nothing on the site may be fetched from elsewhere."""
+    # The theme asks the folder of the other language's page for a list of pages, as if it were a site of its own.
+    for folder in {Path(name).parent for pair in CHINESE.items() for name in pair}:
+        empty = '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"/>\n'
+        (Path(config.site_dir) / folder / "sitemap.xml").write_text(empty)
     outside = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
     for page in Path(config.site_dir).rglob("*.html"):
         if found := outside.search(page.read_text()):
