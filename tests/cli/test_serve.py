@@ -160,4 +160,6 @@ def test_the_environment_names_a_back_end() -> None:
 def test_a_command_line_that_cannot_be_read_is_status_2(options: tuple[str, ...]) -> None:
     status, error = fails(*options)
     assert status == 2
-    assert "Usage:" in error
+    assert error.startswith("Error: ")
+    assert error.endswith("; see `wireway serve echo --help`\n")
+    assert error.count("\n") == 1

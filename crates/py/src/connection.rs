@@ -48,6 +48,7 @@ mod receiving;
 mod securing;
 mod sending;
 mod slow;
+mod timing;
 mod weighing;
 
 use extra::{Extra, Farewell};

@@ -31,6 +31,7 @@ use wireway_core::sys;
 
 use crate::errors::{loop_closed, os_error};
 use crate::handle::Handle;
+use crate::histogram::Histogram;
 use crate::host::Host;
 use crate::interp;
 use crate::listener::Listener;
@@ -71,6 +72,8 @@ pub struct LoopCore {
     clock: Cell<f64>,
     /// When the driver last came back from a wait, seconds: near enough for deadlines of connections.
     pub(crate) moment: Cell<f64>,
+    /// How long turns take, from the end of a sleep to the next one.
+    pub(crate) turns: Histogram,
     /// What the stall watch sees of it.
     pub(crate) beat: Arc<Beat>,
 }
@@ -119,6 +122,7 @@ impl LoopCore {
             waker,
             clock: Cell::new(f64::NAN),
             moment: Cell::new(sys::monotonic()),
+            turns: Histogram::default(),
             beat: Arc::default(),
         })
     }

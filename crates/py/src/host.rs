@@ -217,6 +217,7 @@ impl reactor::Host for Host<'_, '_> {
         self.sleeps = sleeps;
         let core = self.core.get();
         let now = core.now();
+        core.turns.note(now - core.moment.get(), 1);
         core.moment.set(now);
         core.beat.awake(now);
     }

@@ -11,6 +11,7 @@
 //!   http         requests of HTTP/1.1 and their answers, as ASGI has them
 //!   load         runs of wireway-load, for `wireway bench`
 //!   toml         where each key of a TOML text stands
+//!   histogram    how long turns, handlers and requests take, in buckets
 //!   interp       what we need of the interpreter: names, raw methods, contexts
 //! ```
 //!
@@ -25,6 +26,7 @@ mod errors;
 mod event_loop;
 mod framing;
 mod handle;
+mod histogram;
 mod host;
 mod http;
 mod interp;
@@ -53,6 +55,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     server::tls::register(module)?;
     http::register(module)?;
     module.add_class::<load::LoadRun>()?;
+    module.add_class::<histogram::PyHistogram>()?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;

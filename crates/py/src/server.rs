@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -45,6 +46,8 @@ pub struct Handlers {
     pub closed: Py<PyAny>,
     /// The user has an `on_close`: also ordinary ends are told.
     pub wants_close: bool,
+    /// `refused(evidence)`: tells of a peer that the gate did not let in.
+    refused: Option<Py<PyAny>>,
 }
 
 impl Handlers {
@@ -65,6 +68,7 @@ impl Handlers {
             closed: item("closed")?
                 .ok_or_else(|| PyValueError::new_err("handlers need `closed`"))?
                 .unbind(),
+            refused: item("refused")?.map(Bound::unbind),
             wants_close: item("wants_close")?.is_some_and(|flag| flag.is_truthy().unwrap_or(true)),
         })
     }
@@ -173,6 +177,20 @@ impl ServerCore {
     #[inline]
     pub fn count_sent(&self, bytes: usize) {
         stats::add(&self.counts.bytes_out, bytes as u64);
+    }
+
+    /// When handling begins, if it is timed.
+    #[inline]
+    pub fn timing(&self) -> Option<Instant> {
+        self.counts.timed.get().then(Instant::now)
+    }
+
+    /// So many messages were handled, and took so long together.
+    #[inline]
+    pub fn handled(&self, seconds: f64, messages: u64) {
+        if messages > 0 {
+            self.counts.handling.note(seconds / messages as f64, messages);
+        }
     }
 
     /// Counts connections whose reading is paused.

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from wireway.cli.failing import Exit, Failure, for_people
+from wireway.cli.failing import Exit, Failure, for_people, writable
 from wireway.framing.names import FRAMING_NAMES
 from wireway.net.descriptors import raise_soft_limit
 
@@ -46,6 +46,8 @@ def bench(
     with for_people():
         if plot is not None:
             telling.check_picture(plot)
+        for file in filter(None, (csv, plot)):
+            writable(file)
         host, port = asked.target_of(url)
         wanted = asked.Wanted(
             host=host,

@@ -11,6 +11,7 @@ from wireway.cli.bench import bench
 from wireway.cli.config import config
 from wireway.cli.connect import connect
 from wireway.cli.doctor import doctor
+from wireway.cli.failing import PlainGroup
 from wireway.cli.ls import closed, kick, ls
 from wireway.cli.serve import serve
 from wireway.cli.top import top
@@ -20,6 +21,7 @@ __all__ = ["app", "main"]
 # Rich's boxes are left out: an error is one line, also in a log.
 app = typer.Typer(
     name="wireway",
+    cls=PlainGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -56,9 +56,9 @@ def chat(
     metrics: serving.Metrics = None,
 ) -> None:
     """Chat: rooms for netcat, for programs and for browsers, all the same."""
-    running = serving.Running(what="chat", backend=backend, log=log, metrics=metrics)
-    running.begin()
+    serving.Running(what="chat", log=log).begin()
     from wireway.services.chat import Chat, ChatLimits
+    from wireway.services.chat.metrics import ChatMetrics
 
     with for_people():
         limits = ChatLimits(
@@ -80,6 +80,9 @@ def chat(
             origins=origin or (),
             tls=serving.tls_of(cert, key),
         )
+
+    registry = ChatMetrics(service.rooms).registry if metrics else None
+    running = serving.Running(what="chat", backend=backend, log=log, metrics=metrics, registry=registry)
 
     def more() -> dict[str, str]:
         assert service.json is not None

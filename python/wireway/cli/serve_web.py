@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wireway.cli import serving
-from wireway.cli.failing import Exit, Failure, for_people
+from wireway.cli.failing import for_people
 
 __all__ = ["web"]
 
@@ -58,8 +58,8 @@ def web(
     from wireway.services.web import web_server
 
     with for_people():
-        if os.sep in target and not Path(target).exists():
-            raise Failure(f"{target} is not there: give a folder, or an application as module:app", Exit.MISSING)
+        if os.sep in target or Path(target).is_dir():
+            serving.readable(Path(target), "a folder, or an application as module:app")
         tls = serving.tls_of(cert, key)
         server = web_server(
             serving.address(host, port, unix, cert),

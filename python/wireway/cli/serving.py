@@ -6,7 +6,6 @@ Owns what a person sees of a running server. Knows no service.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -16,14 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 import wireway
+from wireway.cli.accompanying import Company
 from wireway.cli.failing import Exit, Failure, for_people
 from wireway.net.descriptors import budget
-from wireway.observe.control import Control
 from wireway.serve.spawning import VARIABLE
 
 __all__ = [
@@ -40,6 +39,7 @@ __all__ = [
     "Unix",
     "Workers",
     "address",
+    "readable",
     "tls_of",
 ]
 
@@ -48,17 +48,17 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 Unix = Annotated[Path | None, typer.Option(help="Listen on this socket file instead of host and port.")]
 Backend = Annotated[str, typer.Option(help="auto, io_uring, epoll, poll, select or sigio.", metavar="NAME")]
 Workers = Annotated[str, typer.Option(help="Processes that share the port: a number, or auto for one on each core.")]
-Cert = Annotated[Path | None, typer.Option(help="Serve TLS with this certificate (PEM, with its chain).")]
-Key = Annotated[Path | None, typer.Option(help="The certificate's key, if it is not in the same file.")]
+Cert = Annotated[
+    Path | None, typer.Option(readable=False, help="Serve TLS with this certificate (PEM, with its chain).")
+]
+Key = Annotated[Path | None, typer.Option(readable=False, help="The certificate's key, if it is not in the same file.")]
 Metrics = Annotated[
     str | None,
-    typer.Option(help="Metrics and health at this address, as tcp://127.0.0.1:9100.", metavar="ADDRESS"),
+    typer.Option(help="Metrics and health at this address, or port: tcp://127.0.0.1:9100.", metavar="ADDRESS"),
 ]
 Reload = Annotated[bool, typer.Option("--reload", help="Start anew when a .py or .toml file changes. For development.")]
 
 
-_PATIENCE = 30
-"""Seconds that a worker tries to tell metrics where its predecessor still does."""
 _WORKER: dict[str, int] | None = json.loads(os.environ.get(VARIABLE, "null"))
 """Which worker this process is, if it is one. Read here, since the worker removes it at its start."""
 
@@ -83,13 +83,35 @@ def address(host: str, port: int, unix: Path | None, cert: Path | None = None) -
 def tls_of(cert: Path | None, key: Path | None) -> wireway.Tls | None:
     """What `--cert` and `--key` say."""
     for file in (cert, key):
-        if file is not None and not file.exists():
-            raise Failure(f"{file} is not there: give the file of the certificate, or of its key", Exit.MISSING)
+        if file is not None:
+            readable(file, "the file of the certificate, or of its key")
     if cert is None:
         if key is not None:
             raise Failure("--key is of no use without --cert: give the certificate too", Exit.USAGE)
         return None
-    return wireway.Tls(cert=cert, key=cert if key is None else key)
+    tls = wireway.Tls(cert=cert, key=cert if key is None else key)
+    try:
+        tls.make_server()
+    except wireway.ConfigError as error:
+        files = f"{cert}" if key is None else f"{cert}, {key}"
+        raise Failure(f"{files}: {str(error).removeprefix('Tls: ')}", Exit.USAGE) from None
+    return tls
+
+
+def readable(path: Path, what: str) -> None:
+    """Refuse what is not there, or can not be read.
+
+    :raises Failure: that is so.
+    """
+    # Not `Path.exists`, which calls what may not be looked at an error, and not there what is behind a file.
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise Failure(f"{path} is not there: give {what}", Exit.MISSING) from None
+    except PermissionError:
+        pass
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise Failure(f"{path} may not be read by this user: change its mode, or run as its owner", Exit.PERMISSION)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +126,8 @@ class Running:
     reload: bool = False
     metrics: str | None = None
     """Where metrics and health are told; None: nowhere."""
+    registry: Any = None
+    """Metrics of the service: a registry of prometheus_client."""
     watched: Sequence[Path] = ()
     """Folders and files that `reload` looks at; the current folder if there are none."""
 
@@ -128,49 +152,21 @@ class Running:
         :param more: further lines of the start, asked for once it listens.
         """
         workers = _workers(self.workers)
-        company: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[None]] = []
+        company = Company(self.what, self.metrics, registry=self.registry, is_worker=_WORKER is not None)
 
         def started(running: wireway.Server) -> None:
-            self._announce(running, try_it, more())
-            company.append(asyncio.ensure_future(self._accompany([running, *others()])))
+            self._announce(running, try_it, {**more(), **company.lines})
+            tasks.append(asyncio.ensure_future(company.run([running, *others()])))
 
         with for_people():
-            server.run(backend=self.backend, workers=workers, on_started=started)
+            try:
+                company.open()
+                server.run(backend=self.backend, workers=workers, on_started=started)
+            finally:
+                company.close()
         if _WORKER is None:
             typer.echo("stopped")
-
-    async def _accompany(self, servers: Sequence[wireway.Server]) -> None:
-        """What runs beside the servers until the loop ends and cancels it."""
-        async with contextlib.AsyncExitStack() as company:
-            try:
-                await company.enter_async_context(Control(servers, self.what))
-            except (wireway.WirewayError, OSError) as error:
-                logging.getLogger("wireway.control").warning("no control socket: %s", error)
-            # Of several workers the first tells of all.
-            if self.metrics is not None and (_WORKER is None or _WORKER["number"] == 1):
-                await self._measure(company, servers)
-            await asyncio.Event().wait()
-
-    async def _measure(self, company: contextlib.AsyncExitStack, servers: Sequence[wireway.Server]) -> None:
-        from wireway.observe.endpoint import Metrics
-
-        log = logging.getLogger("wireway.metrics")
-        for attempt in range(_PATIENCE):
-            try:
-                metrics = await company.enter_async_context(Metrics(servers, str(self.metrics)))
-            except wireway.AddressInUseError as error:
-                # A worker that takes another's place waits until that one has let go.
-                if _WORKER is None or attempt == _PATIENCE - 1:
-                    log.error("no metrics: %s", error)
-                    return
-                await asyncio.sleep(1)
-            except (wireway.WirewayError, OSError) as error:
-                log.error("no metrics: %s", error)
-                return
-            else:
-                where = metrics.addresses[0].replace("tcp://", "http://", 1)
-                log.info("metrics on %s/metrics, health on /livez and /readyz", where)
-                return
 
     def _announce(self, server: wireway.Server, try_it: str, more: dict[str, str]) -> None:
         """Say what runs, where, on what, within which limits, and how to try it. Of several workers the first does."""

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from time import perf_counter
 from typing import Any
 
 from wireway._native import Connection, HttpExchange, HttpParser
 from wireway.errors import ConnectionClosedError
+from wireway.http.counting import INVALID, RequestCounts
 from wireway.http.options import Application, Event, HttpOptions
 from wireway.net.closing import CloseReason
 
@@ -51,6 +53,8 @@ class Bridge:
         """That of the server's start: each request begins in it."""
         self._ends: dict[int, asyncio.Event] = {}
         self._log = options.access_log
+        self.counts: RequestCounts | None = None
+        """Where requests are counted; None: nobody wants to know."""
 
     # --- the handlers of the server ---------------------------------------------------------------------
 
@@ -84,12 +88,16 @@ class Bridge:
                 if await self._upgrade(conn, exchange):
                     return
             else:
+                began = 0.0 if self.counts is None else perf_counter()
                 try:
                     await self.app(exchange.scope, exchange.receive, exchange.send)
                 except Exception as error:  # noqa: BLE001 - the application's: it is told, and the server goes on
                     self._failed(conn, exchange, error)
                 if not exchange.over:
                     self._unanswered(conn, exchange)
+                if self.counts is not None:
+                    self.counts.note(exchange.scope["method"], exchange.status)
+                    self.counts.seconds.note(perf_counter() - began)
             if self._log:
                 self._tell(exchange)
             if not exchange.keep_alive:
@@ -127,7 +135,7 @@ class Bridge:
         except ConnectionClosedError:
             return None
         if isinstance(found, tuple):
-            refuse(conn, *found)
+            self._refuse(conn, *found)
             return None
         assert isinstance(found, HttpExchange)
         return found
@@ -160,7 +168,7 @@ class Bridge:
                     if exchange.begun:
                         conn.close(f"bad request: {text}")
                     else:
-                        refuse(conn, status, text)
+                        self._refuse(conn, status, text)
                     return {"type": _DISCONNECT}
                 case (bytes() as data, bool() as more):
                     if not more:
@@ -215,6 +223,15 @@ class Bridge:
             return  # the client has gone: that is no failure of the application
         method, path = exchange.scope["method"], exchange.scope["path"]
         logger.error("the application failed at %s %s", method, path, exc_info=error)
+
+    def note(self, method: str, status: int) -> None:
+        """Count a request that was answered without the application, or became a WebSocket."""
+        if self.counts is not None:
+            self.counts.note(method, status)
+
+    def _refuse(self, conn: Connection, status: int, text: str) -> None:
+        self.note(INVALID, status)
+        refuse(conn, status, text)
 
     def _unanswered(self, conn: Connection, exchange: HttpExchange) -> None:
         """Answer in the place of an application that failed, or returned too early."""

@@ -13,9 +13,11 @@ from wireway.config import Access, Buffers, Limits, SocketOptions, Timeouts
 from wireway.errors import LifespanError
 from wireway.framing import Raw
 from wireway.http.asgi import Bridge
+from wireway.http.counting import RequestCounts
 from wireway.http.lifespan import Lifespan, LifespanMode, logger
 from wireway.http.options import Application, HttpOptions
 from wireway.net.server import Server
+from wireway.net.stats import ServerStats
 from wireway.net.tls import Tls
 
 __all__ = ["WebServer"]
@@ -74,6 +76,20 @@ class WebServer(Server):
         self.on_connect(self._bridge.connect)
         self.on_message(self._bridge.message)
         self.on_close(self._bridge.closed)
+
+    @property
+    def stats(self) -> ServerStats:
+        """What it counted since its start. After the end the last counts stay."""
+        counts = self._bridge.counts
+        if counts is None:
+            return super().stats
+        return replace(super().stats, requests=counts.requests(), request_seconds=counts.seconds.counts())
+
+    def time_handlers(self) -> None:
+        """Count requests from now on, and time them. See `Server.time_handlers`."""
+        super().time_handlers()
+        if self._bridge.counts is None:
+            self._bridge.counts = RequestCounts()
 
     async def start(self) -> None:
         """Start the application, then listen. See `Server.start`.

@@ -55,6 +55,7 @@ async def serve_websocket(bridge: Bridge, conn: Connection, exchange: HttpExchan
     if response.status_code != 101:
         from wireway.http.asgi import refuse
 
+        bridge.note("GET", response.status_code)
         refuse(conn, response.status_code, (response.body or b"").decode(errors="replace").strip())
         return
     scope["type"] = "websocket"
@@ -155,16 +156,19 @@ class _Talk:
             await self._accept(event)
         elif kind == "websocket.close":
             self._refused = True
+            self._bridge.note("GET", 403)
             await self._exchange.send({"type": "http.response.start", "status": 403, "headers": _CLOSING})
             await self._exchange.send({"type": "http.response.body"})
         elif kind == "websocket.http.response.start":
             self._refused = True
+            self._bridge.note("GET", event["status"])
             headers = [*event.get("headers", ()), *_CLOSING]
             await self._exchange.send({"type": "http.response.start", "status": event["status"], "headers": headers})
         else:
             raise ValueError(f"{kind!r} came before websocket.accept")
 
     async def _accept(self, event: Event) -> None:
+        self._bridge.note("GET", 101)
         lines = ["HTTP/1.1 101 Switching Protocols"]
         given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.get("headers", ())]
         if (subprotocol := event.get("subprotocol")) is not None:
@@ -269,6 +273,7 @@ class _Talk:
             await self._finish(1011, "the application failed")
         elif not self._exchange.begun:
             self._exchange.reset()
+            self._bridge.note("GET", 500)
             body = b"Internal Server Error"
             self._exchange.send({"type": "http.response.start", "status": 500, "headers": _CLOSING})
             self._exchange.send({"type": "http.response.body", "body": body})

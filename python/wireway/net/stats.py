@@ -43,6 +43,15 @@ class ServerStats:
     """Stalls of its loop that are over: see `Server.stalls`."""
     stall_seconds: float = 0.0
     """What they lasted, together."""
+    turn_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """How long turns of its loop took: how many, by the upper bound of a bucket in seconds, and their ``sum``."""
+    handler_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """The same of its handlers, a message each. Empty unless they are timed, as `wireway.observe.endpoint.Metrics` has
+    it."""
+    requests: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Of a web server: requests answered, by method and status, as ``GET 200``. Counted when handlers are timed."""
+    request_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """How long its application took for them."""
 
     @classmethod
     def of(cls, counts: Mapping[str, Any]) -> ServerStats:

@@ -41,6 +41,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wireway.errors import WirewayError
+from wireway.serve.lasting import legacy
 from wireway.serve.passing import MOST, expect, receive, send
 
 if TYPE_CHECKING:
@@ -127,10 +128,11 @@ async def hand_to_successor(server: Moveable, sock: socket.socket, bus: Replayed
 def _start() -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
-        environment = {**os.environ, VARIABLE: str(theirs.fileno())}
+        more = legacy()
+        environment = {**os.environ, **more.environment, VARIABLE: str(theirs.fileno())}
         try:
             command = [sys.executable, *sys.orig_argv[1:]]
-            process = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),))
+            process = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(), *more.descriptors))
         except OSError:
             ours.close()
             raise

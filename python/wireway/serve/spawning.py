@@ -25,6 +25,7 @@ from wireway.errors import WirewayError
 from wireway.serve.channel import Channel
 from wireway.serve.halls import Hall
 from wireway.serve.hub import Hub, Member
+from wireway.serve.lasting import legacy
 from wireway.serve.page import new_page
 
 __all__ = ["VARIABLE", "Assignment", "Process", "Seat"]
@@ -143,7 +144,9 @@ class Process:
             for seat in seats:
                 heir = () if seat.succession is None else (seat.succession,)
                 passed += [seat.link, seat.page, *heir, *seat.sockets]
-            environment = {**os.environ, VARIABLE: json.dumps(asdict(assignment))}
+            more = legacy()
+            passed += more.descriptors
+            environment = {**os.environ, **more.environment, VARIABLE: json.dumps(asdict(assignment))}
             for name in _OURS:
                 environment.pop(name, None)
             command = [sys.executable, *sys.orig_argv[1:]]

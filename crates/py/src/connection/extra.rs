@@ -1,6 +1,7 @@
 //! What only few connections have at any moment: kept in a box that a connection at rest is without.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -95,6 +96,8 @@ pub struct Extra {
     pub soft_since: f64,
     /// Since when it is closing, seconds.
     pub closing_since: f64,
+    /// Since when its handler, which is suspended, has its message. Only if handlers are timed.
+    pub handling_since: Option<Instant>,
 }
 
 impl Extra {

@@ -373,7 +373,12 @@ impl Connection {
         let core = this.server.get().core(py);
         this.flags.clear(Flag::BUSY);
         this.server.get().suspended(-1);
-        let task_ref = this.if_extra(|extra| extra.task.take());
+        let task_ref = this.if_extra(|extra| {
+            if let Some(since) = extra.handling_since.take() {
+                this.server.get().handled(since.elapsed().as_secs_f64(), 1);
+            }
+            extra.task.take()
+        });
         drop(task_ref);
         this.attend(core.get());
         this.server.get().release_held(core)?;

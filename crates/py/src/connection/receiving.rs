@@ -165,12 +165,14 @@ impl Connection {
     ) -> PyResult<()> {
         self.flags.set(Flag::WORKING);
         let py = slf.py();
+        let timing = self.begin_timing();
         let result = interp::inside(py, &self.server.get().context, || {
             let result = body(self);
             // The stand-in's context was entered inside ours, and is left before it.
             result.and(step::leave(core))
         });
         self.flags.clear(Flag::WORKING);
+        self.end_timing(timing);
         result
     }
 

@@ -31,17 +31,18 @@ impl ServerCore {
         let proxied = options.proxy != Proxy::Off && listed;
         if options.proxy == Proxy::Required && !listed {
             let who = peer.map_or_else(|| "a peer".to_owned(), |peer| peer.ip().to_string());
-            this.refused("denied", format!("{who} is none of the proxies"), peer, now);
+            let why = format!("{who} is none of the proxies");
+            let told = this.refused(core, "denied", why, peer, now);
             drop(fd);
             core.get().descriptor_freed();
-            return Ok(());
+            return told;
         }
         let ip = if proxied { None } else { peer.map(|peer| peer.ip()) };
         if let Err(refusal) = this.admit(|gate| gate.admit(ip, now)) {
-            this.refused(refusal.reason().code(), refusal.to_string(), peer, now);
+            let told = this.refused(core, refusal.reason().code(), refusal.to_string(), peer, now);
             drop(fd);
             core.get().descriptor_freed();
-            return Ok(());
+            return told;
         }
         let connection = match Connection::open(core, slf.clone().unbind(), fd, peer) {
             Ok(connection) => connection,
@@ -76,10 +77,18 @@ impl ServerCore {
         counts.into_iter().filter(|&(_, count)| count > 0)
     }
 
-    /// A connection was not let in: it is counted, and closed with its descriptor.
-    fn refused(&self, code: &'static str, why: String, peer: Option<SocketAddr>, now: f64) {
+    /// A connection was not let in: it is counted, told to who wants to know, and closed with its descriptor.
+    fn refused(
+        &self,
+        core: &Bound<'_, LoopCore>,
+        code: &'static str,
+        why: String,
+        peer: Option<SocketAddr>,
+        now: f64,
+    ) -> PyResult<()> {
+        let py = core.py();
         let id = self.counts.refused(code);
-        self.keep(Record {
+        let record = Record {
             id,
             code,
             why,
@@ -96,7 +105,18 @@ impl ServerCore {
             idle_out: 0.0,
             messages: (0, 0),
             bytes: (0, 0),
+        };
+        let tell = self.with_handlers(|handlers| {
+            handlers.refused.as_ref().map(|refused| refused.clone_ref(py))
         });
+        let told = match tell.flatten() {
+            Some(tell) => {
+                record.evidence(py, None).and_then(|evidence| tell.call1(py, (evidence,))).map(drop)
+            }
+            None => Ok(()),
+        };
+        self.keep(record);
+        told
     }
 }
 

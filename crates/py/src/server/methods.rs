@@ -21,8 +21,8 @@ use super::{Handlers, RECORDS, ServerCore, fanout, peer_of, stats};
 
 #[pymethods]
 impl ServerCore {
-    /// `framing` is what `_native()` of a framing gives, `handlers` has the keys `message`, `batch`, `connect`, `closed`
-    /// and `wants_close`, `options` is what `wireway.config.native_options` gives.
+    /// `framing` is what `_native()` of a framing gives, `handlers` has the keys `message`, `batch`, `connect`, `closed`,
+    /// `wants_close` and `refused`, `options` is what `wireway.config.native_options` gives.
     #[new]
     fn new(
         py: Python<'_>,
@@ -152,7 +152,13 @@ impl ServerCore {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = self.counts.to_dict(py, self.would_refuse())?;
         dict.set_item("queued", self.core.get().reactor.pool.queued())?;
+        dict.set_item("turn_seconds", self.core.get().turns.to_dict(py)?)?;
         Ok(dict)
+    }
+
+    /// Times handlers from now on.
+    fn time_handlers(&self) {
+        self.counts.timed.set(true);
     }
 
     /// Open connections that were open for `age` seconds, idle for `idle` seconds, and that nothing but the loop
@@ -260,6 +266,7 @@ impl ServerCore {
             visit.call(&handlers.messages)?;
             visit.call(&handlers.connect)?;
             visit.call(&handlers.closed)?;
+            visit.call(&handlers.refused)?;
         }
         if let Ok(held) = self.held.try_borrow() {
             for connection in held.iter() {

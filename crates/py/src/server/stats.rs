@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::histogram::Histogram;
+
 /// Adds to a count.
 #[inline]
 pub fn add(count: &Cell<u64>, more: u64) {
@@ -31,6 +33,10 @@ pub struct Counts {
     pub dropped: Cell<u64>,
     /// Of those accepted, the ones that another process had.
     pub adopted: Cell<u64>,
+    /// Handlers are timed: two more looks at the clock for what a connection received at once.
+    pub timed: Cell<bool>,
+    /// How long they take.
+    pub handling: Histogram,
 }
 
 impl Counts {
@@ -80,6 +86,7 @@ impl Counts {
         dict.set_item("dropped", self.dropped.get())?;
         dict.set_item("paused", self.paused.get())?;
         dict.set_item("handlers", self.handlers.get())?;
+        dict.set_item("handler_seconds", self.handling.to_dict(py)?)?;
         Ok(dict)
     }
 }

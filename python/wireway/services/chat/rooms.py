@@ -87,6 +87,11 @@ class Rooms:
 
     # --- people -------------------------------------------------------------------------------------------
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Rooms, people, and messages that were said."""
+        return len(self._rooms), len(self._nicks), self._last_id
+
     def enter(self, outlet: Any) -> Person:
         """Somebody came. They are called guest and a number until they say otherwise.
 

@@ -1,0 +1,98 @@
+"""What runs beside the servers of a command: the control socket, and metrics if they are asked for.
+
+Owns when each begins and ends, and what is said of it. Knows no service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import wireway
+from wireway.observe.control import Control
+from wireway.serve.lasting import keep, taken
+
+if TYPE_CHECKING:
+    from wireway.observe.endpoint import Metrics
+
+__all__ = ["Company"]
+
+_PORT = re.compile(r"[0-9]{1,5}")
+_BARE = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.*-]+):[0-9]{1,5}")
+
+
+class Company:
+    """Of one process. `open` comes before anything is served, `run` goes on as long as the loop does.
+
+    :param what: what the process is, in a few words.
+    :param metrics: where metrics and health are told: an address, ``host:port``, or a port of loopback. None: nowhere.
+    :param registry: metrics of the service, which are told too.
+    :param is_worker: it is one of several processes, whose supervisor has the sockets.
+    """
+
+    def __init__(self, what: str, metrics: str | None, *, registry: Any = None, is_worker: bool = False) -> None:
+        self._what, self._is_worker = what, is_worker
+        self._address, self._registry = metrics, registry
+        self._metrics: Metrics | None = None
+
+    def open(self) -> None:
+        """Listen for who collects metrics, or take over the sockets of the process before.
+
+        :raises ConfigError: the address is wrong.
+        :raises OSError: it is taken, or not permitted.
+        """
+        sockets = taken()
+        if self._address is None:
+            for sock in sockets:
+                sock.close()
+            return
+        from wireway.observe.endpoint import Metrics
+
+        metrics = Metrics(address=address_of(self._address), registry=self._registry)
+        if sockets:
+            metrics.inherit(sockets)
+        elif self._is_worker:
+            logging.getLogger("wireway.metrics").warning("no metrics: stop the server and start it again to have them")
+            return
+        else:
+            sockets = metrics.listen()
+        keep(sockets)
+        self._metrics = metrics
+
+    def close(self) -> None:
+        """Let go of what `open` took."""
+        if self._metrics is not None:
+            self._metrics.close()
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """What is said of it at the start."""
+        if self._metrics is None:
+            return {}
+        where = self._metrics.addresses[0].replace("tcp://", "http://", 1)
+        return {"metrics": f"{where}/metrics, health on /livez and /readyz"}
+
+    async def run(self, servers: Sequence[wireway.Server]) -> None:
+        """Tell of these servers until the loop ends and cancels it."""
+        async with contextlib.AsyncExitStack() as company:
+            try:
+                await company.enter_async_context(Control(servers, self._what))
+            except (wireway.WirewayError, OSError) as error:
+                logging.getLogger("wireway.control").warning("no control socket: %s", error)
+            if self._metrics is not None:
+                self._metrics.watch(servers)
+                await company.enter_async_context(self._metrics)
+            await asyncio.Event().wait()
+
+
+def address_of(text: str) -> str:
+    """The address that is meant: ``9100``, ``127.0.0.1:9100`` and ``http://127.0.0.1:9100`` are ``tcp://`` ones."""
+    if _PORT.fullmatch(text):
+        return f"tcp://127.0.0.1:{text}"
+    if _BARE.fullmatch(text):
+        return f"tcp://{text}"
+    return re.sub("^http://", "tcp://", text)
