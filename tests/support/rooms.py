@@ -28,6 +28,9 @@ class Told:
     def to_person(self, person: Person, event: Event) -> None:
         self.heard.setdefault(person, []).append(event)
 
+    def named(self, person: Person) -> None:
+        """Of no use here."""
+
     def joined(self, person: Person, room: Room) -> None:
         self.rooms.setdefault(room.key, []).append(person)
 

@@ -111,16 +111,30 @@ def _span(microseconds: float | None) -> str:
 
 def chat(_: str) -> str:
     """5,000 people in a chat."""
-    chat = read("chat.json")
-    rows = {
-        "people; in the large room; small rooms": f"{chat['people']:,}; {chat['large_room']:,}; {chat['small_rooms']}",
-        "said; deliveries": f"{chat['said']:,}; {chat['deliveries']:,}",
-        "deliveries a second": f"{chat['deliveries_per_second']:,}",
-        "lost; out of order or wrong": f"{chat['lost']}; {chat['out_of_order_or_wrong']}",
-        "from said to heard, p50; p99": f"{chat['p50_ms']} ms; {chat['p99_ms']} ms",
-        "processor time of the server": f"{chat['server_cpu_seconds']} s in {chat['seconds']:g} s",
-    }
-    return _pairs(rows)
+    report = read("chat.json")
+    told = []
+    for pace, candidates in report.items():
+        if not pace.startswith("pace_"):
+            continue
+        ours = candidates["wireway"]
+        told.append(
+            f"{ours['people']:,} people, {ours['large_room']:,} in one room, {ours['small_rooms']} small rooms; "
+            f"{ours['said']:,} messages in {ours['seconds']:g} s are {ours['expected']:,} deliveries:\n"
+        )
+        told.append("| | lost; wrong | until all was heard | p50 | p99 | µs of CPU for a delivery | to ours |")
+        told.append("|---|---:|---:|---:|---:|---:|---:|")
+        for name, each in candidates.items():
+            title = "**`wireway serve chat`**" if name == "wireway" else f"the same rooms on {name}"
+            cells = (
+                f"{each['lost']}; {each['out_of_order_or_wrong']}",
+                f"{each['until_all_was_heard']:.1f} s",
+                *(_span(each[f"{part}_ms"] * 1000) for part in ("p50", "p99")),
+                f"{each['cpu_us_per_delivery']:.2f}",
+                f"{each['cpu_to_ours']:.2f}",
+            )
+            told.append(f"| {' | '.join((title, *cells))} |")
+        told.append("")
+    return "\n".join(told) + f"\n{facts(report['machine'])}; load after: {report['load_at_the_end'].split()[0]}."
 
 
 def hold(_: str) -> str:

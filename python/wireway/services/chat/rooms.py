@@ -58,6 +58,9 @@ class Post(Protocol):
     def to_person(self, person: Person, event: Event) -> None:
         """To one."""
 
+    def named(self, person: Person) -> None:
+        """They are called otherwise now."""
+
     def joined(self, person: Person, room: Room) -> None:
         """From now on `to_room` reaches them."""
 
@@ -105,6 +108,7 @@ class Rooms:
             if nick not in self._nicks:
                 break
         self._nicks[nick] = person = Person(nick, outlet)
+        self._post.named(person)
         limits = {name: getattr(self.limits, f"{name}_length") for name in ("nick", "room", "text")}
         self._post.to_person(person, {"type": "welcome", "nick": nick, "rooms": self._counts(), "limits": limits})
         return person
@@ -128,6 +132,7 @@ class Rooms:
         del self._nicks[key_of(person.nick)]
         self._nicks[key] = person
         old, person.nick = person.nick, nick
+        self._post.named(person)
         self._tell_all(person, {"type": "renamed", "old": old, "new": nick})
 
     def away(self, person: Person, text: str) -> None:

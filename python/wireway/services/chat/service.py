@@ -184,6 +184,10 @@ class Chat:
         face, conn = person.outlet
         _send(face, conn, event)
 
+    def named(self, person: Person) -> None:
+        """`wireway top` shows who it is."""
+        person.outlet[1].user = person.nick
+
     def joined(self, person: Person, room: Room) -> None:
         """They hear the room from now on."""
         person.outlet[1].join(room.key)
