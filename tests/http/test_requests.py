@@ -42,7 +42,7 @@ def test_the_scope(run: Run) -> None:
             local = client.writer.get_extra_info("sockname")
             first, second = seen
             assert first["type"] == "http"
-            assert first["asgi"] == {"version": "3.0", "spec_version": "2.4"}
+            assert first["asgi"] == {"version": "3.0", "spec_version": "2.5"}
             assert (first["http_version"], second["http_version"]) == ("1.1", "1.0")
             assert (first["method"], second["method"]) == ("GET", "OPTIONS")
             assert first["scheme"] == "http"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -58,6 +60,21 @@ class Peer:
         else:
             body = await self.reader.read()
         return status, fields, body
+
+    def reset(self) -> None:
+        """Ends the connection with a RST: FIN alone may mean that the client still reads."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
+
+    async def rest_of_chunks(self) -> bytes:
+        """The body of an answer in chunks of which the first byte was read."""
+        await self.reader.readuntil(b"\r\n\r\n")
+        pieces = []
+        while size := int(await self.reader.readline(), 16):
+            pieces.append(await self.reader.readexactly(size))
+            assert await self.reader.readexactly(2) == b"\r\n"
+        return b"".join(pieces)
 
     async def rest(self) -> bytes:
         """All until the server closes."""

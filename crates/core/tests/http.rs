@@ -120,10 +120,25 @@ fn what_is_refused() {
         (400, "GET /é HTTP/1.1\r\nHost: x\r\n\r\n".as_bytes().to_vec()),
         (400, b"GET * HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         (501, b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"get / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET http://u@x/ HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET http://y/a HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET ftp://x/a HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1x\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET / http/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/11\r\nHost: x\r\n\r\n".to_vec()),
         // hosts
         (400, b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         (400, get("Host: y\r\n")),
         (400, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: a:b\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: [x]\r\n\r\n".to_vec()),
+        (400, b"GET / HTTP/1.1\r\nHost: http://x\r\n\r\n".to_vec()),
         // fields
         (400, get("Name : value\r\n")),
         (400, get(" folded: value\r\n")),
@@ -201,6 +216,9 @@ fn what_is_at_the_limits_is_taken() {
     assert_eq!(status(&get(&format!("A: {}\r\n", "b".repeat(60_000)))), 0);
     assert_eq!(status(&get("A: \tb \r\nB:\r\nC: \u{e9}\r\n")), 0);
     assert_eq!(status(b"GET http://x/a HTTP/1.1\r\nHost: x\r\n\r\n"), 0);
+    assert_eq!(status(b"GET HTTPS://X:80?q HTTP/1.1\r\nHost: x:80\r\n\r\n"), 0);
+    assert_eq!(status(b"GET / HTTP/1.1\r\nHost: \r\n\r\n"), 0);
+    assert_eq!(status(b"GET / HTTP/1.1\r\nHost: my_host.example:\r\n\r\n"), 0);
     assert_eq!(status(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), 0);
     assert_eq!(status(b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"), 0);
     let mut body = Body::of_length(3);

@@ -5,7 +5,7 @@
 //! are there already, the head of the answer. What has to wait (for a body that is still to come) is Python's,
 //! `wireway/http/asgi.py`; it also owns the order of things on a connection.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -18,6 +18,8 @@ mod response;
 mod scope;
 
 use exchange::HttpExchange;
+use response::Signature;
+use scope::Origin;
 
 /// A head shorter than this is looked at whenever a byte comes; a longer one with each line, or else a byte at a time
 /// would cost the square of its length.
@@ -28,12 +30,17 @@ const SHORT: usize = 1024;
 pub struct HttpParser {
     inner: RefCell<Inner>,
     connection: Py<PyAny>,
-    /// What is the same in the scope of every request of the connection.
-    template: Py<PyDict>,
-    root: String,
+    origin: Origin,
     /// A function of Python that takes an exchange and returns a coroutine: `receive` where it must wait.
     waiting: Py<PyAny>,
+    /// The same for what is sent from a file: it takes an exchange and the event.
+    sending: Py<PyAny>,
     limits: HttpLimits,
+    signature: Signature,
+    /// The next answer is the last.
+    last: Cell<bool>,
+    /// A request was handed out, and its answer is not complete.
+    answering: Cell<bool>,
 }
 
 // SAFETY: used on the thread of its loop only, with the GIL held, like everything that belongs to a loop; see lib.rs.
@@ -70,15 +77,18 @@ impl Inner {
 #[pymethods]
 impl HttpParser {
     /// `connection` has `send`; `template` is the part of a scope that all requests share, with `root_path`; `waiting`
-    /// takes an exchange and returns an awaitable of the next event.
+    /// takes an exchange and returns an awaitable of the next event; `sending` takes an exchange and an event that
+    /// names a file; `forwarded` takes a scope with fields of a proxy; `limits` are bytes of a head, its fields, bytes
+    /// of a body; `signature` whether `Server` and `Date` are said.
     #[new]
     fn new(
         connection: Py<PyAny>,
         template: &Bound<'_, PyDict>,
         waiting: Py<PyAny>,
-        head: usize,
-        fields: usize,
-        body: u64,
+        sending: Py<PyAny>,
+        forwarded: Option<Py<PyAny>>,
+        limits: (usize, usize, u64),
+        signature: (bool, bool),
     ) -> PyResult<Self> {
         let root =
             template.get_item("root_path")?.map_or(Ok(String::new()), |root| root.extract())?;
@@ -90,10 +100,13 @@ impl HttpParser {
                 failed: None,
             }),
             connection,
-            template: template.clone().unbind(),
-            root,
+            origin: Origin { template: template.clone().unbind(), root, forwarded },
             waiting,
-            limits: HttpLimits { head, fields, body },
+            sending,
+            limits: HttpLimits { head: limits.0, fields: limits.1, body: limits.2 },
+            signature: Signature { server: signature.0, date: signature.1 },
+            last: Cell::new(false),
+            answering: Cell::new(false),
         })
     }
 
@@ -139,7 +152,7 @@ impl HttpParser {
             return py.None().into_bound_py_any(py);
         }
         let found = parse(inner.unread(), &this.limits, |method, target, fields, head| {
-            scope::build(py, this.template.bind(py), &this.root, method, target, fields, head.minor)
+            scope::build(py, &this.origin, method, target, fields, head.minor)
         });
         match found {
             Ok(None) => py.None().into_bound_py_any(py),
@@ -148,6 +161,7 @@ impl HttpParser {
                 inner.body = head.body.clone();
                 drop(inner);
                 let seen = seen?;
+                this.answering.set(true);
                 let connection = this.connection.clone_ref(py);
                 Ok(Bound::new(
                     py,
@@ -187,6 +201,17 @@ impl HttpParser {
         rest
     }
 
+    /// Whether a request was handed out whose answer is not complete.
+    #[getter]
+    fn answering(&self) -> bool {
+        self.answering.get()
+    }
+
+    /// Of answers that have not begun the next is the last of the connection.
+    fn make_last(&self) {
+        self.last.set(true);
+    }
+
     /// Whether the body that is being read is whole.
     #[getter]
     fn body_done(&self) -> bool {
@@ -195,7 +220,9 @@ impl HttpParser {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.connection)?;
-        visit.call(&self.template)?;
+        visit.call(&self.origin.template)?;
+        visit.call(&self.origin.forwarded)?;
+        visit.call(&self.sending)?;
         visit.call(&self.waiting)
     }
 }

@@ -9,10 +9,13 @@ from typing import Annotated
 
 import typer
 
+import wireway
 from wireway.cli import serving
 from wireway.cli.failing import for_people
 
 __all__ = ["web"]
+
+_LIMITS, _TIMES, _PROXY, _APP, _SAID = "Limits", "Timeouts", "Behind a proxy", "Application", "Headers and log"
 
 
 class Lifespan(StrEnum):
@@ -32,18 +35,83 @@ def web(
     workers: serving.Workers = "1",
     cert: serving.Cert = None,
     key: serving.Key = None,
-    root_path: Annotated[str, typer.Option(help="Where a proxy has mounted it: /app.")] = "",
-    lifespan: Annotated[Lifespan, typer.Option(help="Tell the application that it starts and ends.")] = Lifespan.AUTO,
+    root_path: Annotated[str, typer.Option(help="Where a proxy has mounted it: /app.", rich_help_panel=_PROXY)] = "",
+    proxy_headers: Annotated[
+        bool,
+        typer.Option(help="Believe X-Forwarded-For and X-Forwarded-Proto of trusted proxies.", rich_help_panel=_PROXY),
+    ] = True,
+    forwarded_allow_ips: Annotated[
+        str,
+        typer.Option(
+            help="The trusted: addresses, networks, with commas; unix: who comes over a Unix socket; *: all.",
+            envvar="FORWARDED_ALLOW_IPS",
+            metavar="NETWORKS",
+            rich_help_panel=_PROXY,
+        ),
+    ] = "127.0.0.1,::1",
+    lifespan: Annotated[
+        Lifespan, typer.Option(help="Tell the application that it starts and ends.", rich_help_panel=_APP)
+    ] = Lifespan.AUTO,
+    factory: Annotated[
+        bool,
+        typer.Option("--factory", help="module:make is a function that makes the application.", rich_help_panel=_APP),
+    ] = False,
+    app_dir: Annotated[
+        Path | None, typer.Option(help="Where the module is looked for; here unless told.", rich_help_panel=_APP)
+    ] = None,
     max_age: Annotated[int, typer.Option(min=0, help="Seconds that clients may keep a file without asking.")] = 0,
     body_size: Annotated[
-        int | None, typer.Option(min=0, help="The largest body of a request, bytes; 413 beyond.", metavar="BYTES")
+        int | None,
+        typer.Option(
+            min=0, help="The largest body of a request, bytes; 413 beyond.", metavar="BYTES", rich_help_panel=_LIMITS
+        ),
     ] = None,
-    access_log: Annotated[bool, typer.Option(help="Log each request.")] = True,
+    head_size: Annotated[
+        int,
+        typer.Option(
+            min=1024, help="The largest head of a request, bytes; 431 beyond.", metavar="BYTES", rich_help_panel=_LIMITS
+        ),
+    ] = 64 * 1024,
+    ws_max_size: Annotated[
+        int, typer.Option(min=1, help="The largest WebSocket message, bytes.", metavar="BYTES", rich_help_panel=_LIMITS)
+    ] = 16 * 1024 * 1024,
+    limit_connections: Annotated[
+        int | None,
+        typer.Option(min=1, help="Connections of a worker; closed at once beyond.", rich_help_panel=_LIMITS),
+    ] = None,
+    limit_per_address: Annotated[
+        int | None, typer.Option(min=1, help="Connections from one address.", rich_help_panel=_LIMITS)
+    ] = None,
+    limit_concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="Requests of a worker at once; 503 beyond.", rich_help_panel=_LIMITS),
+    ] = None,
+    timeout_keep_alive: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds that a connection may rest between requests.", rich_help_panel=_TIMES),
+    ] = 65.0,
+    timeout_head: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for the head of a request; 408 after.", rich_help_panel=_TIMES)
+    ] = 15.0,
+    timeout_body: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds without a byte of a body that is waited for; 408.", rich_help_panel=_TIMES),
+    ] = 30.0,
+    timeout_graceful_shutdown: Annotated[
+        float, typer.Option(min=0, help="Seconds that open requests get at the end.", rich_help_panel=_TIMES)
+    ] = 10.0,
+    ws_ping: Annotated[
+        float, typer.Option(min=0, help="Seconds between pings of a WebSocket; 0: none.", rich_help_panel=_TIMES)
+    ] = 20.0,
+    server_header: Annotated[bool, typer.Option(help="Say Server.", rich_help_panel=_SAID)] = True,
+    date_header: Annotated[bool, typer.Option(help="Say Date.", rich_help_panel=_SAID)] = True,
+    access_log: Annotated[bool, typer.Option(help="Log each request.", rich_help_panel=_SAID)] = True,
     log: serving.Log = serving.LogStyle.HUMAN,
     metrics: serving.Metrics = None,
     reload: serving.Reload = False,
 ) -> None:
     """Serve a folder or an ASGI application over HTTP/1.1 and WebSocket."""
+    watched = [Path(target)] if Path(target).is_dir() else [app_dir] if app_dir is not None else []
     running = serving.Running(
         what=f"web, {target}",
         backend=backend,
@@ -51,24 +119,50 @@ def web(
         log=log,
         metrics=metrics,
         reload=reload,
-        watched=[Path(target)] if Path(target).is_dir() else [],
+        watched=watched,
     )
     running.begin()
     from wireway.http import HttpOptions
     from wireway.services.web import web_server
 
     with for_people():
-        if os.sep in target or Path(target).is_dir():
+        if (os.sep in target and ":" not in target) or Path(target).is_dir():
             serving.readable(Path(target), "a folder, or an application as module:app")
+        if app_dir is not None:
+            serving.readable(app_dir, "the folder of the module")
         tls = serving.tls_of(cert, key)
+        http = HttpOptions(
+            root_path=root_path,
+            body_size=body_size,
+            head_size=head_size,
+            message_size=ws_max_size,
+            requests=limit_concurrency,
+            keep_alive=timeout_keep_alive,
+            head_timeout=timeout_head,
+            body_timeout=timeout_body,
+            ping=ws_ping or None,
+            forwarded_allow=_words(forwarded_allow_ips) if proxy_headers else (),
+            server_header=server_header,
+            date_header=date_header,
+            access_log=access_log,
+        )
+        limits = wireway.Limits(connections=limit_connections, per_address=limit_per_address)
         server = web_server(
             serving.address(host, port, unix, cert),
             target,
-            http=HttpOptions(root_path=root_path, body_size=body_size, access_log=access_log),
+            folder=app_dir,
+            factory=factory,
+            http=http,
             max_age=max_age,
             lifespan=lifespan.value,
+            limits=limits,
+            drain_timeout=timeout_graceful_shutdown,
             tls=tls,
         )
     scheme = "http" if cert is None else "https"
     curl = f"curl --unix-socket {unix.absolute()} http://localhost/" if unix else f"curl {scheme}://{{host}}:{{port}}/"
     running.serve(server, curl)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

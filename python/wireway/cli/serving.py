@@ -204,7 +204,7 @@ def _workers(text: str) -> int | Literal["auto"] | None:
 
 
 class _JsonLines(logging.Formatter):
-    """One object a line: time, level, logger, message; error with its traceback."""
+    """One object a line: time, level, logger, message, and what a record has in `fields`; error with its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -212,6 +212,7 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

@@ -2,13 +2,19 @@
 
 The map::
 
-    WebServer         a server for an ASGI application          server.py
-    HttpOptions       how much of a request is taken, how long  options.py
-    Bridge            requests of a connection, one by one      asgi.py
-    serve_websocket   a connection that was upgraded            websocket.py
-    Lifespan          start and end of the application          lifespan.py
-    StaticFiles       a folder, as an ASGI application          static.py
-    load              "module:app" to an application            loading.py
+    WebServer         a server for an ASGI application           server.py
+    HttpOptions       how much of a request is taken, how long   options.py
+    Bridge            requests of a connection, one by one       asgi.py
+    Watch             waiting for a client that is served        receiving.py
+    Talk              a connection that became a WebSocket       websocket.py
+    Lifespan          start and end of the application           lifespan.py
+    StaticFiles       a folder, as an ASGI application           static.py
+    ranges, codings   what a client asks for of a file           conditions.py
+    send_pieces       a file on its way                          sending.py
+    Forwarded         what a proxy says of the client            forwarded.py
+    tls_extension     what TLS agreed on                         tls.py
+    tell              the access log                             logs.py
+    load              "module:app" to an application             loading.py
 """
 
 from wireway.http.loading import load

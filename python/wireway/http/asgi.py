@@ -1,11 +1,12 @@
 """The bridge from the connections of a `wireway.Server` to an ASGI application.
 
-Owns the order of things on a connection: one request after the other, what is left of a body, when it closes. What a
-request and an answer are is native: `HttpParser` and `HttpExchange` of crates/py/src/http.rs. A request that is there
-whole, and an application that waits for nothing, cost no Task, no reader and no Future.
+Owns the order of things on a connection: one request after the other, what is left of a body, when it closes, and how
+all end when the server does. What a request and an answer are is native: `HttpParser` and `HttpExchange` of
+crates/py/src/http.rs. A request that is there whole, and an application that waits for nothing, cost no Task, no reader
+and no Future.
 
-The specification: ASGI 3.0, HTTP & WebSocket 2.4. A `send` after the client has gone raises `ConnectionClosedError`, an
-OSError, as 2.4 wants it.
+The specification: ASGI 3.0, HTTP & WebSocket 2.5. A `send` after the client has gone raises `ConnectionClosedError`, an
+OSError, as it is wanted since 2.4.
 """
 
 from __future__ import annotations
@@ -13,29 +14,36 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wireway._native import Connection, HttpExchange, HttpParser
 from wireway.errors import ConnectionClosedError
 from wireway.http.counting import INVALID, RequestCounts
+from wireway.http.forwarded import Forwarded
+from wireway.http.logs import tell, tell_of_refusal
 from wireway.http.options import Application, Event, HttpOptions
+from wireway.http.receiving import DISCONNECT, Watch, next_bytes
+from wireway.http.sending import send_path
+from wireway.http.tls import tls_extension
 from wireway.net.closing import CloseReason
 
-__all__ = ["Bridge"]
+if TYPE_CHECKING:
+    from wireway.http.websocket import Talk
+
+__all__ = ["Bridge", "failed", "refuse"]
 
 logger = logging.getLogger("wireway.http")
-access = logging.getLogger("wireway.access")
 
 _UNBOUNDED = 2**63 - 1
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_KEPT = 64 * 1024
-"""Bytes of following requests that are kept while the application waits for the client's end."""
 _SKIPPED = 64 * 1024
 """Bytes of a body nobody read that are worth being passed over, so that the connection can go on."""
 _SKIP_TIMEOUT = 5.0
 """Seconds that they may take."""
-_DISCONNECT = "http.disconnect"
+_GRACE = 0.5
+"""Seconds that a connection at rest stays open when the server ends: a request may be on its way."""
 
 
 class Bridge:
@@ -51,55 +59,88 @@ class Bridge:
         """What the lifespan left; each request gets a shallow copy."""
         self.context = contextvars.copy_context()
         """That of the server's start: each request begins in it."""
-        self._ends: dict[int, asyncio.Event] = {}
+        self.talks: set[asyncio.Task[None]] = set()
+        """The applications of WebSockets."""
+        self.ends: dict[int, Callable[[], None]] = {}
+        """What is called when a connection ends, by its id."""
+        self._watches: dict[int, Watch] = {}
         self._log = options.access_log
         self.counts: RequestCounts | None = None
         """Where requests are counted; None: nobody wants to know."""
+        self._forwarded = Forwarded(options.forwarded_allow) if options.forwarded_allow else None
+        self._most = options.requests
+        self._open = 0
+        self._connected = 0
+        self._ending: asyncio.Event | None = None
+        """The server ends; set once no connection is left."""
 
     # --- the handlers of the server ---------------------------------------------------------------------
 
     def connect(self, conn: Connection) -> None:
         """Give a new connection its parser."""
         options = self.options
-        local, peer = conn.local, conn.peer
+        local, peer, secured = conn.local, conn.peer, conn.tls
+        extensions: dict[str, Any] = {
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.trailers": {},
+            "wireway.connection": {"connection": conn},
+        }
+        if secured is not None:
+            extensions["tls"] = tls_extension(secured)
         template: dict[str, Any] = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "scheme": "http" if conn.tls is None else "https",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "scheme": "http" if secured is None else "https",
             "root_path": options.root_path,
             "client": (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             "server": (local[0], local[1]) if isinstance(local, tuple) else (local, None),
-            "extensions": {"wireway.connection": {"connection": conn}},
+            "extensions": extensions,
         }
         if self.state:
             template["state"] = self.state
+        believed = None
+        if (forwarded := self._forwarded) is not None and forwarded.trusts(peer):
+            believed = forwarded.believe
         body = _UNBOUNDED if options.body_size is None else options.body_size
-        conn.state = HttpParser(conn, template, self._wait, options.head_size, options.head_fields, body)
+        limits = (options.head_size, options.head_fields, body)
+        signature = (options.server_header, options.date_header)
+        conn.state = parser = HttpParser(conn, template, self._wait, send_path, believed, limits, signature)
+        self._connected += 1
+        if self._ending is not None:
+            parser.make_last()
 
     async def message(self, conn: Connection, data: bytes) -> None:
         """Take bytes of a connection, and serve every request that they complete."""
-        parser: HttpParser = conn.state
+        parser: Any = conn.state
+        if type(parser) is not HttpParser:
+            await parser.take(data)
+            return
         found: Any = parser.feed(data)
         while found is not None or parser.pending:
             exchange = found if isinstance(found, HttpExchange) else await self._incomplete(conn, parser, found)
             if exchange is None:
                 return
-            if exchange.upgrade:
-                if await self._upgrade(conn, exchange):
-                    return
+            if exchange.upgrade and self._begins_to_talk(conn, exchange):
+                return
+            began = perf_counter() if self._log or self.counts is not None else 0.0
+            if self._most is not None and self._open >= self._most:
+                self._answer(exchange, 503, b"Service Unavailable", (b"retry-after", b"1"))
             else:
-                began = 0.0 if self.counts is None else perf_counter()
+                self._open += 1
                 try:
                     await self.app(exchange.scope, exchange.receive, exchange.send)
-                except Exception as error:  # noqa: BLE001 - the application's: it is told, and the server goes on
-                    self._failed(conn, exchange, error)
+                except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - the application's
+                    failed(conn, exchange.scope, error)
+                finally:
+                    self._open -= 1
                 if not exchange.over:
                     self._unanswered(conn, exchange)
-                if self.counts is not None:
-                    self.counts.note(exchange.scope["method"], exchange.status)
-                    self.counts.seconds.note(perf_counter() - began)
+            if self.counts is not None:
+                self.counts.note(exchange.scope["method"], exchange.status)
+                self.counts.seconds.note(perf_counter() - began)
             if self._log:
-                self._tell(exchange)
+                tell(exchange, began)
             if not exchange.keep_alive:
                 conn.close("the answer was the last one")
                 return
@@ -115,8 +156,53 @@ class Bridge:
 
     def closed(self, conn: Connection, reason: CloseReason) -> None:
         """Wake who waits for the end of a connection."""
-        if self._ends and (event := self._ends.pop(conn.id, None)) is not None:
-            event.set()
+        if self.ends and (call := self.ends.pop(conn.id, None)) is not None:
+            call()
+        self._connected -= 1
+        if self._ending is not None and not self._connected:
+            self._ending.set()
+
+    # --- the end of the server --------------------------------------------------------------------------
+
+    async def end(self, connections: Callable[[], list[Connection]], deadline: float) -> None:
+        """Let every request end whose first byte is on its way, and tell WebSockets that the server goes.
+
+        :param deadline: of the loop's clock.
+        """
+        loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        for conn in connections():
+            state: HttpParser | Talk = conn.state
+            if isinstance(state, HttpParser):
+                state.make_last()
+            elif state is not None:
+                state.go_away()
+        if not self._connected:
+            return
+        try:
+            async with asyncio.timeout_at(min(deadline, loop.time() + _GRACE)):
+                await self._ending.wait()
+        except TimeoutError:
+            for conn in connections():
+                state = conn.state
+                if isinstance(state, HttpParser) and not state.answering and not state.pending:
+                    conn.close("the server stops")
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._ending.wait()
+            except TimeoutError:
+                return
+
+    async def end_of_talks(self, deadline: float) -> None:
+        """Wait until the applications of WebSockets have ended; cancel those that do not."""
+        if self.talks:
+            left = deadline - asyncio.get_running_loop().time()
+            _, late = await asyncio.wait(self.talks, timeout=max(left, 0.0))
+            for task in late:
+                task.cancel()
+            if late:
+                logger.warning("%d WebSockets did not end in time and are cancelled", len(late))
+                await asyncio.wait(late)
 
     # --- the parts of a request that wait ---------------------------------------------------------------
 
@@ -135,7 +221,7 @@ class Bridge:
         except ConnectionClosedError:
             return None
         if isinstance(found, tuple):
-            self._refuse(conn, *found)
+            self.refuse(conn, *found)
             return None
         assert isinstance(found, HttpExchange)
         return found
@@ -143,41 +229,48 @@ class Bridge:
     async def _wait(self, exchange: HttpExchange) -> Event:
         """Wait for the next event of a request: `receive` where nothing is there yet."""
         conn: Connection = exchange.connection
-        parser = exchange.parser
-        try:
-            if exchange.over:
-                return {"type": _DISCONNECT}
-            if not exchange.read:
-                return await self._body(conn, parser, exchange)
-            while parser.pending <= _KEPT:
-                parser.push(await conn.receive())
-        except ConnectionClosedError:
-            return {"type": _DISCONNECT}
-        await self._end_of(conn)
-        return {"type": _DISCONNECT}
+        if exchange.over:
+            return {"type": DISCONNECT}
+        if not exchange.read:
+            try:
+                return await self._body(conn, exchange)
+            except ConnectionClosedError:
+                return {"type": DISCONNECT}
+        watch = self._watches.get(conn.id)
+        if watch is None or watch.exchange is not exchange:
+            watch = self._watches[conn.id] = Watch(conn, exchange, self.ends, self._watches)
+        await watch.wait()
+        return {"type": DISCONNECT}
 
-    async def _body(self, conn: Connection, parser: HttpParser, exchange: HttpExchange) -> Event:
-        if exchange.expects_continue:
+    async def _body(self, conn: Connection, exchange: HttpExchange) -> Event:
+        parser = exchange.parser
+        if exchange.expects_continue and not exchange.begun:
             exchange.continued()
             conn.send_nowait(_CONTINUE)
         while True:
             match parser.take_body():
                 case None:
-                    parser.push(await conn.receive())
+                    try:
+                        data = await next_bytes(conn, exchange, self.options.body_timeout)
+                    except TimeoutError:
+                        seconds = f"{self.options.body_timeout:g} s"
+                        return self._refuse_body(conn, exchange, 408, f"nothing came of the body for {seconds}")
+                    if data is None:
+                        return {"type": DISCONNECT}
+                    parser.push(data)
                 case (int() as status, str() as text):
-                    if exchange.begun:
-                        conn.close(f"bad request: {text}")
-                    else:
-                        self._refuse(conn, status, text)
-                    return {"type": _DISCONNECT}
+                    return self._refuse_body(conn, exchange, status, text)
                 case (bytes() as data, bool() as more):
                     if not more:
                         exchange.note_read()
                     return {"type": "http.request", "body": data, "more_body": more}
 
-    async def _end_of(self, conn: Connection) -> None:
-        if not conn.is_closing:
-            await self._ends.setdefault(conn.id, asyncio.Event()).wait()
+    def _refuse_body(self, conn: Connection, exchange: HttpExchange, status: int, text: str) -> Event:
+        if exchange.begun:
+            conn.close(f"bad request: {text}")
+        else:
+            self.refuse(conn, status, text)
+        return {"type": DISCONNECT}
 
     async def _skip_body(self, conn: Connection, exchange: HttpExchange) -> bool:
         """Pass over what nobody read of a body. Returns whether the connection can go on; if not, it was closed."""
@@ -201,37 +294,28 @@ class Bridge:
         conn.close("the application did not read the body of the request")
         return False
 
-    async def _upgrade(self, conn: Connection, exchange: HttpExchange) -> bool:
-        """Serve a WebSocket. False: it is a request like any other, and was answered."""
-        from wireway.http.websocket import is_websocket, serve_websocket
+    def _begins_to_talk(self, conn: Connection, exchange: HttpExchange) -> bool:
+        """Begin a WebSocket, or refuse it. False: it is a request like any other."""
+        from wireway.http.websocket import begin, is_websocket
 
-        if is_websocket(exchange.scope):
-            await serve_websocket(self, conn, exchange)
-            return True
-        try:
-            await self.app(exchange.scope, exchange.receive, exchange.send)
-        except Exception as error:  # noqa: BLE001 - the application's: it is told, and the server goes on
-            self._failed(conn, exchange, error)
-        if not exchange.over:
-            self._unanswered(conn, exchange)
-        return False
+        if not is_websocket(exchange.scope):
+            return False
+        begin(self, conn, exchange)
+        return True
 
     # --- what goes wrong --------------------------------------------------------------------------------
-
-    def _failed(self, conn: Connection, exchange: HttpExchange, error: Exception) -> None:
-        if isinstance(error, ConnectionClosedError) and conn.is_closing:
-            return  # the client has gone: that is no failure of the application
-        method, path = exchange.scope["method"], exchange.scope["path"]
-        logger.error("the application failed at %s %s", method, path, exc_info=error)
 
     def note(self, method: str, status: int) -> None:
         """Count a request that was answered without the application, or became a WebSocket."""
         if self.counts is not None:
             self.counts.note(method, status)
 
-    def _refuse(self, conn: Connection, status: int, text: str) -> None:
-        self.note(INVALID, status)
-        refuse(conn, status, text)
+    def refuse(self, conn: Connection, status: int, text: str, *more: str, method: str = INVALID) -> None:
+        """Answer what is no request, close, and tell of it. `more` are further lines of the head."""
+        self.note(method, status)
+        refuse(conn, status, text, *more)
+        if self._log:
+            tell_of_refusal(conn, status, text)
 
     def _unanswered(self, conn: Connection, exchange: HttpExchange) -> None:
         """Answer in the place of an application that failed, or returned too early."""
@@ -239,37 +323,64 @@ class Bridge:
             return
         if exchange.begun:
             # Half an answer is out. Only the end of the connection tells the client that it is not whole.
+            exchange.make_last()
             conn.abort("the application ended in the middle of its answer")
             return
         exchange.reset()
-        body = b"Internal Server Error"
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        exchange.make_last()
+        self._answer(exchange, 500, b"Internal Server Error")
+
+    def _answer(self, exchange: HttpExchange, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), *more]
         try:
-            exchange.send({"type": "http.response.start", "status": 500, "headers": headers})
+            exchange.send({"type": "http.response.start", "status": status, "headers": headers})
             exchange.send({"type": "http.response.body", "body": body})
         except ConnectionClosedError:
             return
 
-    def _tell(self, exchange: HttpExchange) -> None:
-        scope = exchange.scope
-        client = scope["client"]
-        query = scope["query_string"]
-        target = scope["raw_path"] + (b"?" + query if query else b"")
-        access.info(
-            *('%s - "%s %s HTTP/%s" %d %d', f"{client[0]}:{client[1]}" if client else "-", scope["method"]),
-            *(target.decode("ascii", "replace"), scope["http_version"], exchange.status, exchange.sent),
-        )
+
+def failed(conn: Connection, scope: Any, error: BaseException) -> None:
+    """Tell of what an application raised. What is not its own is raised again: a cancellation, the program's end."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    if isinstance(error, BaseExceptionGroup) and error.subgroup((KeyboardInterrupt, SystemExit)) is not None:
+        raise error
+    method, path = scope.get("method", "WebSocket"), scope["path"]
+    if conn.is_closing and _comes_of_the_end(error):
+        logger.debug("the client of %s %s has gone", method, path)
+        return
+    logger.error("the application failed at %s %s", method, path, exc_info=error)
 
 
-def refuse(conn: Connection, status: int, text: str) -> None:
-    """Answer what is no request of HTTP/1.1, and close: what comes after it means nothing."""
+def _comes_of_the_end(error: BaseException | None) -> bool:
+    """Whether an error is ours that says that the client has gone, or was made of it."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, ConnectionClosedError):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(_comes_of_the_end(each) for each in error.exceptions)
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def refuse(conn: Connection, status: int, text: str, *more: str) -> None:
+    """Answer what is no request of HTTP/1.1, and close: what comes after it means nothing.
+
+    :param more: further lines of the head.
+    """
     body = f"{text}\n".encode()
-    head = (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Bad Request')}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
+    lines = [
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'Bad Request')}",
+        "content-type: text/plain; charset=utf-8",
+        f"content-length: {len(body)}",
+        "connection: close",
+        *more,
+    ]
     try:
-        conn.send_nowait(head.encode() + body)
+        conn.send_nowait("".join(f"{line}\r\n" for line in [*lines, ""]).encode() + body)
     except ConnectionClosedError:
         return
     conn.close(f"bad request: {status}: {text}")

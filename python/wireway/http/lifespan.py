@@ -73,32 +73,39 @@ class Lifespan:
         failure: LifespanError | None = None
         try:
             await self._app(scope, self._asked.get, self._hear)
-        except Exception as error:
-            if self._started is not None and not self._started.done():
-                if self._mode == "on":
-                    failure = LifespanError(f"the application failed at its start: {type(error).__name__}: {error}")
-                    failure.__cause__ = error
-                else:
-                    logger.debug("the application knows no lifespan (%s: %s)", type(error).__name__, error)
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
+            if self._started is None or self._started.done():
+                if not (isinstance(error, asyncio.CancelledError) and self._task is None):
+                    logger.error("the application's lifespan failed", exc_info=error)
+            elif self._mode == "on":
+                failure = LifespanError(f"the application failed at its start: {type(error).__name__}: {error}")
+                failure.__cause__ = error
             else:
-                logger.error("the application's lifespan failed", exc_info=error)
-        _settle(self._started, failure)
-        _settle(self._ended, None)
+                logger.debug("the application knows no lifespan (%s: %s)", type(error).__name__, error)
+        finally:
+            _settle(self._started, failure)
+            _settle(self._ended, None)
 
     async def _hear(self, event: Event) -> None:
         match event["type"]:
             case "lifespan.startup.complete":
                 _settle(self._started, None)
             case "lifespan.startup.failed":
-                text = event.get("message") or "it gave no reason"
-                _settle(self._started, LifespanError(f"the application did not start: {text}"))
+                _settle(self._started, LifespanError(f"the application did not start: {_reason(event)}"))
             case "lifespan.shutdown.complete":
                 _settle(self._ended, None)
             case "lifespan.shutdown.failed":
-                text = event.get("message") or "it gave no reason"
-                _settle(self._ended, LifespanError(f"the application did not end in order: {text}"))
+                _settle(self._ended, LifespanError(f"the application did not end in order: {_reason(event)}"))
             case other:
                 raise ValueError(f"{other!r} is no event of a lifespan")
+
+
+def _reason(event: Event) -> str:
+    """The last line of what an application says; frameworks say a whole traceback, which goes to the log."""
+    text = str(event.get("message") or "").strip()
+    if "\n" in text:
+        logger.error("%s", text)
+    return text.rpartition("\n")[2].strip() or "it gave no reason"
 
 
 def _settle(future: asyncio.Future[None] | None, error: LifespanError | None) -> None:

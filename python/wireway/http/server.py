@@ -5,10 +5,12 @@ Owns what makes a server of connections one of requests: the options of both, th
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from wireway._native import Connection
 from wireway.config import Access, Buffers, Limits, SocketOptions, Timeouts
 from wireway.errors import LifespanError
 from wireway.framing import Raw
@@ -109,11 +111,20 @@ class WebServer(Server):
             raise
 
     async def close(self) -> None:
-        """Stop accepting, let open requests end, then end the application. See `Server.close`."""
+        """Stop accepting, let open requests end, then end the application. See `Server.close`.
+
+        Who has sent a request, or does so within half a second, is answered, with `Connection: close`. WebSockets are
+        closed with 1001.
+        """
+        deadline = asyncio.get_running_loop().time() + self._drain_timeout
         try:
             await super().close()
+            await self._bridge.end_of_talks(deadline)
         finally:
             await self._end_of_life()
+
+    async def _let_end(self, connections: Callable[[], list[Connection]], deadline: float) -> None:
+        await self._bridge.end(connections, deadline)
 
     async def _end_of_life(self) -> None:
         alive, self._alive = self._alive, False

@@ -541,12 +541,14 @@ class Server:
             if late:
                 await asyncio.sleep(0)  # accepted already: they are let in, and drained with the others
             if self._drained is None:
+                await self._let_end(core.connections, deadline)
+            if self._drained is None:
                 self._drained = loop.create_future()
                 for connection in core.connections():
                     connection._drain_and_close()
                 core.when_drained(partial(_settle, self._drained))
             # Shielded: several may wait for it.
-            await asyncio.wait_for(asyncio.shield(self._drained), self._drain_timeout)
+            await asyncio.wait_for(asyncio.shield(self._drained), max(deadline - loop.time(), 0.0))
         except TimeoutError:
             left = core.connections()
             logger.warning("%d connections did not finish in %g s and are aborted", len(left), self._drain_timeout)
@@ -564,6 +566,9 @@ class Server:
                     self._watching.close()
         if pool is not None:
             await pool.ended()
+
+    async def _let_end(self, connections: Callable[[], list[Connection]], deadline: float) -> None:
+        """What a protocol does for its connections before they are drained; `deadline` is of the loop's clock."""
 
     async def __aenter__(self) -> Self:
         await self.start()

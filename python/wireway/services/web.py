@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wireway
+from wireway.errors import ConfigError
 from wireway.http import HttpOptions, StaticFiles, WebServer, load
+from wireway.http.loading import where
+from wireway.http.options import Application
 from wireway.services.contract import Listener, Service
 from wireway.units import WholeSeconds
 
@@ -23,6 +26,7 @@ def web_server(
     http: HttpOptions | None = None,
     max_age: int = 0,
     folder: Path | None = None,
+    factory: bool = False,
     **options: Any,
 ) -> WebServer:
     """A server for a folder, or for an application.
@@ -30,19 +34,33 @@ def web_server(
     :param target: a folder (``./public``), or an application (``module:app``).
     :param max_age: seconds that clients may keep a file of the folder without asking.
     :param folder: where `target` is looked for; the current one unless told.
+    :param factory: `target` names a function that makes the application, as ``module:make()`` does.
     :param options: see `wireway.http.WebServer`.
-    :raises ConfigError: there is no such folder or application.
+    :raises ConfigError: there is no such folder or application, or its module fails.
     """
     place = Path.cwd() if folder is None else folder
     if is_folder(target, place):
         files = StaticFiles(place / target, max_age=max_age)
         return WebServer(address, files, http=http, **{**options, "lifespan": "off"})
-    return WebServer(address, load(target, folder), http=http, **options)
+    made = f"{target}()" if factory and not target.endswith("()") else target
+    return WebServer(address, _load(made, folder), http=http, **options)
 
 
 def is_folder(target: str, place: Path) -> bool:
     """Whether it is meant as a folder, there or not."""
-    return os.sep in target or target in (".", "..") or (place / target).is_dir()
+    return target in (".", "..") or (place / target).is_dir() or (os.sep in target and ":" not in target)
+
+
+def _load(target: str, folder: Path | None) -> Application:
+    """The application. What its own module raises becomes one line that says where."""
+    try:
+        return load(target, folder)
+    except (wireway.WirewayError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{target} can not be loaded: {where(error)} (its traceback: python -c 'import {target.partition(':')[0]}')"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +69,10 @@ class WebOptions(HttpOptions):
 
     target: str = field(metadata={"argument": True})
     """A folder (``./public``), or an application (``module:app``; ``module:make()`` calls a factory)."""
+    factory: bool = False
+    """``module:make`` names a function that makes the application."""
+    app_dir: Path | None = None
+    """Where the module of an application is looked for; where the file is, or the command runs, unless told."""
     lifespan: Literal["auto", "on", "off"] = "auto"
     """Tell the application that it starts and ends. ``on``: one that knows no lifespan is an error;
     ``off``: it is not told."""
@@ -67,7 +89,8 @@ def _make(listener: Listener, options: WebOptions) -> WebServer:
         options.target,
         http=http,
         max_age=options.max_age,
-        folder=listener.folder,
+        folder=listener.folder if options.app_dir is None else listener.folder / options.app_dir,
+        factory=options.factory,
         lifespan=options.lifespan,
         **listener.options(*service.without),
     )
@@ -81,7 +104,9 @@ def _try_it(listener: Listener, address: str) -> str:
 
 
 def _watched(listener: Listener, options: WebOptions) -> list[Path]:
-    return [listener.folder / options.target] if is_folder(options.target, listener.folder) else []
+    if is_folder(options.target, listener.folder):
+        return [listener.folder / options.target]
+    return [] if options.app_dir is None else [listener.folder / options.app_dir]
 
 
 service = Service(

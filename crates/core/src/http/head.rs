@@ -22,6 +22,8 @@ pub struct Head {
     pub expects_continue: bool,
     /// `Connection: upgrade` is there, with an `Upgrade` field.
     pub upgrade: bool,
+    /// The client takes trailers: `TE: trailers`.
+    pub trailers: bool,
 }
 
 /// Reads the head at the front of `data`; `None`: it is not whole yet.
@@ -45,20 +47,25 @@ pub fn parse<R>(
             let status = request.parse(data).map_err(|error| refusal(error, data))?;
             judge(data, limits, &request, status, see)
         }
+        // What is wrong with a version shows when all of it is there.
+        Err(httparse::Error::Version) if data.len() <= LINE && !has_line(data) => Ok(None),
         Err(error) => Err(refusal(error, data)),
     }
+}
+
+/// Whether the line of a request is whole; empty ones may stand before it.
+fn has_line(data: &[u8]) -> bool {
+    let start = data.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    memchr::memchr2(b'\r', b'\n', &data[start..]).is_some()
 }
 
 fn refusal(error: httparse::Error, data: &[u8]) -> HttpError {
     match error {
         httparse::Error::TooManyHeaders => HttpError::new(431, "the head has too many fields"),
-        httparse::Error::Version => {
-            if data.windows(6).take(LINE).any(|six| six == b" HTTP/") {
-                HttpError::new(505, "the version is neither HTTP/1.0 nor HTTP/1.1")
-            } else {
-                HttpError::bad("the request line has no version")
-            }
+        httparse::Error::Version if is_of_another_version(data) => {
+            HttpError::new(505, "the version is neither HTTP/1.0 nor HTTP/1.1")
         }
+        httparse::Error::Version => HttpError::bad("the request line has no version"),
         httparse::Error::Token => {
             HttpError::bad("the method is not a token, or its line is not a request's")
         }
@@ -70,6 +77,19 @@ fn refusal(error: httparse::Error, data: &[u8]) -> HttpError {
         }
         httparse::Error::NewLine => HttpError::bad("a line does not end with CRLF"),
         httparse::Error::Status => HttpError::bad("the request line is not one"),
+    }
+}
+
+/// Whether the request line ends with a version that is one, `HTTP/DIGIT.DIGIT`, and only not ours.
+fn is_of_another_version(data: &[u8]) -> bool {
+    let start = data.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let line = data[start..].split(|&byte| byte == b'\r').next().unwrap_or(&[]);
+    match line.rsplit(|&byte| byte == b' ').next() {
+        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
+            let ours = *major == b'1' && matches!(minor, b'0' | b'1');
+            major.is_ascii_digit() && minor.is_ascii_digit() && !ours
+        }
+        _ => false,
     }
 }
 
@@ -100,10 +120,10 @@ fn judge<R>(
         return Err(HttpError::new(431, "the head has too many fields"));
     }
     let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
-    check_target(method, target)?;
+    let authority = check_target(method, target)?;
     let mut fields = Fields::default();
     for header in request.headers.iter() {
-        fields.note(header.name, header.value)?;
+        fields.note(header.name, header.value, authority)?;
     }
     let head = fields.conclude(length, request.version.unwrap_or(1), limits)?;
     let seen = see(method, target, request.headers, &head);
@@ -115,26 +135,56 @@ fn has_bare_newline(data: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', data).any(|at| at == 0 || data[at - 1] != b'\r')
 }
 
-/// The four forms of a target, RFC 9112, 3.2. A fragment is never sent.
-fn check_target(method: &str, target: &str) -> Result<(), HttpError> {
+/// The four forms of a target, RFC 9112, 3.2. A fragment is never sent. Returns the authority, if the target has one.
+fn check_target<'a>(method: &str, target: &'a str) -> Result<Option<&'a str>, HttpError> {
     if target.bytes().any(|byte| !(0x21..0x7f).contains(&byte) || byte == b'#') {
         return Err(HttpError::bad("the target has a character that must be percent-encoded"));
     }
     if target.len() > LINE {
         return Err(HttpError::new(414, "the target of the request is too long"));
     }
-    let scheme = target.get(..8).unwrap_or(target).to_ascii_lowercase();
-    match method {
-        "CONNECT" => Err(HttpError::new(501, "CONNECT is a proxy's, and this is none")),
-        "OPTIONS" if target == "*" => Ok(()),
-        _ if target.starts_with('/')
-            || scheme.starts_with("http://")
-            || scheme.starts_with("https://") =>
-        {
-            Ok(())
-        }
-        _ => Err(HttpError::bad("the target is neither a path nor a URL")),
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        // Methods are told apart by case (RFC 9110, 9.1): `get` is not GET, and ASGI hands on capitals only.
+        return Err(HttpError::bad("the method is not in capitals"));
     }
+    if method == "CONNECT" {
+        return Err(HttpError::new(501, "CONNECT is a proxy's, and this is none"));
+    }
+    if target.starts_with('/') || (method == "OPTIONS" && target == "*") {
+        return Ok(None);
+    }
+    let (scheme, rest) = target.split_once("://").unwrap_or(("", ""));
+    if !(scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")) {
+        return Err(HttpError::bad("the target is neither a path nor a URL"));
+    }
+    let authority = rest.find(['/', '?']).map_or(rest, |end| &rest[..end]);
+    if authority.is_empty() || !is_host(authority.as_bytes()) {
+        return Err(HttpError::bad("the target is a URL without the name of a host"));
+    }
+    Ok(Some(authority))
+}
+
+/// `uri-host [ ":" port ]`, RFC 9110, 7.2; empty where the target has no authority. A comma, which a name might have,
+/// is refused: it is how some join two fields to one.
+fn is_host(value: &[u8]) -> bool {
+    let (name, port) = match value {
+        [b'[', rest @ ..] => {
+            let Some(end) = memchr::memchr(b']', rest) else { return false };
+            let literal = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            if end == 0 || !rest[..end].iter().all(literal) {
+                return false;
+            }
+            (&[][..], &rest[end + 1..])
+        }
+        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+    };
+    let usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    port && name.iter().all(usual)
 }
 
 /// What the fields say that matter for the message itself.
@@ -148,19 +198,26 @@ struct Fields {
     says_upgrade: bool,
     upgrades: bool,
     expects_continue: bool,
+    trailers: bool,
 }
 
 impl Fields {
-    fn note(&mut self, name: &str, value: &[u8]) -> Result<(), HttpError> {
+    fn note(&mut self, name: &str, value: &[u8], authority: Option<&str>) -> Result<(), HttpError> {
         // By length first: most fields are none of these.
         match name.len() {
+            2 if name.eq_ignore_ascii_case("te") => {
+                self.trailers |= value
+                    .split(|&byte| byte == b',')
+                    .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+            }
             4 if name.eq_ignore_ascii_case("host") => {
                 self.hosts += 1;
-                if value
-                    .iter()
-                    .any(|&byte| matches!(byte, b' ' | b'\t' | b'/' | b'@' | b',' | b'\\' | 0x80..))
-                {
+                if !is_host(value) {
                     return Err(HttpError::bad("Host is not the name of a host"));
+                }
+                // They must be the same (RFC 9112, 3.2). Who picks one of two is led by the other.
+                if authority.is_some_and(|name| !name.as_bytes().eq_ignore_ascii_case(value)) {
+                    return Err(HttpError::bad("Host is another one than that of the target"));
                 }
             }
             6 if name.eq_ignore_ascii_case("expect") => {
@@ -239,6 +296,7 @@ impl Fields {
             keep_alive: !self.close && (minor == 1 || self.keep_alive),
             expects_continue: self.expects_continue && minor == 1,
             upgrade: self.upgrades && self.says_upgrade && minor == 1,
+            trailers: self.trailers && minor == 1,
         })
     }
 }

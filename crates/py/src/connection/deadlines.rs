@@ -218,7 +218,7 @@ impl Connection {
         }
         // While we do not read, or work for the peer and do not wait for it, its silence is ours.
         let heard = account.attended.get().max(last_in);
-        let ours = self.flags.any(Flag::PAUSED | Flag::HELD)
+        let ours = self.flags.any(Flag::PAUSED | Flag::HELD | Flag::PATIENT)
             || (self.flags.any(Flag::BUSY) && !self.flags.any(Flag::AWAITED));
         if !self.flags.any(Flag::SPOKEN) && !ours {
             let header = self.flags.any(Flag::HEADER);

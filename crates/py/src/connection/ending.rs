@@ -189,6 +189,11 @@ impl Connection {
         }
     }
 
+    /// The error of a `send`, if the connection is closed or about to be.
+    pub fn refuse_if_closing(&self, py: Python<'_>) -> PyResult<()> {
+        if self.flags.any(Flag::CLOSING) { Err(self.closed_error(py)) } else { Ok(()) }
+    }
+
     pub(super) fn keep_farewell(
         &self,
         core: &LoopCore,

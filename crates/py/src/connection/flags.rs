@@ -70,6 +70,9 @@ impl Flag {
     /// The TLS handshake is not done.
     pub const SHAKING: u32 = 1 << 28;
 
+    /// The peer may be silent as long as it likes: it waits for us, though we listen.
+    pub const PATIENT: u32 = 1 << 29;
+
     /// What keeps the next message from being handled.
     pub const BLOCKED: u32 = Self::BUSY
         | Self::PRESSED

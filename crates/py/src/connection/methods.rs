@@ -358,6 +358,20 @@ impl Connection {
     }
 
     /// The server stops: ends when the running handler and what is queued are done.
+    /// Whether the peer's silence counts for nothing, though `receive` waits: it waits for us, for an answer that
+    /// takes long. From the end of that its silence counts anew.
+    fn _be_patient(slf: &Bound<'_, Self>, patient: bool) -> PyResult<()> {
+        let this = slf.get();
+        let core = this.server.get().core(slf.py()).get();
+        core.check_thread()?;
+        if patient {
+            this.flags.set(Flag::PATIENT);
+        } else if this.flags.clear(Flag::PATIENT) {
+            this.attend(core);
+        }
+        Ok(())
+    }
+
     fn _drain_and_close(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().drain_and_close(slf, slf.get().server.get().core(slf.py()))
     }

@@ -2,20 +2,27 @@
 //!
 //! ```text
 //!   Waiting ── http.response.start ──> Begun ── first http.response.body ──> Sending ── the last one ──> Over
+//!                                                                               └──> Trailing ── the last ──┘
 //! ```
 //!
 //! The head leaves with the first piece of the body, as ASGI wants it: until then the server can still answer 500.
+//! What comes after the end is passed over. A body that is not as long as was said ends the connection: whatever came
+//! after it would be read as part of it.
+//!
+//! Long because: PyO3 takes one block of methods for each class, and the states are one thing.
 
 use std::cell::{Cell, RefCell};
+use std::ptr;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::response::{Head, Way};
+use super::response::{Head, Way, append_fields};
 use super::scope::Seen;
 use super::{HttpParser, request_event};
+use crate::connection::Connection;
 use crate::interp;
 use crate::step;
 
@@ -26,6 +33,8 @@ enum State {
     Waiting,
     Begun(Box<Head>),
     Sending(Way),
+    /// The body is out; trailers are collected, if the client takes them.
+    Trailing(Option<Vec<u8>>),
     Over,
 }
 
@@ -44,8 +53,13 @@ pub struct HttpExchange {
     expects_continue: Cell<bool>,
     /// The last `http.request` was given out.
     read: Cell<bool>,
+    /// The program announced trailers.
+    trailers: Cell<bool>,
+    takes_trailers: bool,
     status: Cell<u16>,
     sent: Cell<u64>,
+    /// Called once when the answer is complete.
+    on_over: RefCell<Option<Py<PyAny>>>,
 }
 
 // SAFETY: used on the thread of its loop only, with the GIL held, like everything that belongs to a loop; see lib.rs.
@@ -71,8 +85,29 @@ impl HttpExchange {
             keep_alive: Cell::new(head.keep_alive),
             expects_continue: Cell::new(head.expects_continue),
             read: Cell::new(false),
+            trailers: Cell::new(false),
+            takes_trailers: head.trailers,
             status: Cell::new(0),
             sent: Cell::new(0),
+            on_over: RefCell::new(None),
+        }
+    }
+
+    /// ASGI 2.4: a `send` on a closed connection raises an OSError.
+    fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
+        match self.connection.bind(py).cast::<Connection>() {
+            Ok(connection) => connection.get().refuse_if_closing(py),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The answer is complete: who waits for the client meanwhile need not any more.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        self.parser.bind(py).get().answering.set(false);
+        let callback = self.on_over.borrow_mut().take();
+        match callback {
+            Some(callback) => callback.call0(py).map(drop),
+            None => Ok(()),
         }
     }
 
@@ -87,12 +122,21 @@ impl HttpExchange {
     fn begin(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = message.py();
         let mut state = self.state.borrow_mut();
-        if !matches!(*state, State::Waiting) {
-            return Err(PyRuntimeError::new_err("http.response.start was sent already"));
+        match *state {
+            State::Waiting => {}
+            State::Over => return Ok(()),
+            _ => return Err(PyRuntimeError::new_err("http.response.start was sent already")),
         }
+        self.refuse_if_closed(py)?;
         let status: u16 = message.get_item(intern!(py, "status"))?.extract()?;
         let headers = get(message, intern!(py, "headers"))?;
-        *state = State::Begun(Box::new(Head::write(status, headers.as_ref())?));
+        let signature = self.parser.bind(py).get().signature;
+        let mut head = Head::write(status, headers.as_ref(), signature)?;
+        if let Some(trailers) = get(message, intern!(py, "trailers"))? {
+            head.trailers = trailers.is_truthy()?;
+            self.trailers.set(head.trailers);
+        }
+        *state = State::Begun(Box::new(head));
         self.status.set(status);
         Ok(())
     }
@@ -123,75 +167,133 @@ impl HttpExchange {
                     "http.response.body came before http.response.start",
                 ));
             }
-            State::Over => {
-                return Err(PyRuntimeError::new_err(
-                    "the answer is complete: nothing can be sent after it",
-                ));
+            State::Over => return Ok(nothing_to_wait_for(py)),
+            State::Trailing(trailers) => {
+                *state = State::Trailing(trailers);
+                return Ok(nothing_to_wait_for(py));
             }
             State::Sending(way) => way,
             State::Begun(mut head) => {
                 let size = piece.len() as u64;
-                let bodiless = self.is_head || matches!(head.status, 204 | 304);
                 let wrong = |length| size > length || (!more && size < length);
-                if !bodiless && head.length.is_some_and(wrong) {
+                if !(self.is_head || head.bodiless) && head.length.is_some_and(wrong) {
                     // Nothing has left: the server can still say that it failed.
                     *state = State::Waiting;
                     return Err(PyRuntimeError::new_err(
                         "the body is not as long as its Content-Length",
                     ));
                 }
-                let mut keep_alive = self.keep_alive.get() && !self.expects_continue.get();
-                let whole = (!more).then_some(piece.len() as u64);
+                let last = self.parser.bind(py).get().last.get();
+                let mut keep_alive = self.keep_alive.get() && !self.expects_continue.get() && !last;
+                let whole = (!more && !head.trailers).then_some(size);
                 let way = head.conclude(self.minor, self.is_head, &mut keep_alive, whole);
                 self.keep_alive.set(keep_alive);
                 out = head.bytes;
                 way
             }
         };
-        let before = out.len();
+        let ends = !more && !self.trailers.get();
         // A large piece is not copied: what must stand before and after it is.
         let alone = piece.len() > SMALL && !matches!(way, Way::None | Way::Chunked);
-        if alone {
-            way.frame(&[], false, &mut out)?;
-            if let Way::Length(left) = &mut way {
-                *left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
-                    PyRuntimeError::new_err("the body is longer than its Content-Length")
-                })?;
-            }
-        } else {
-            way.frame(piece, !more, &mut out)?;
+        let framed = if alone { way.count(piece) } else { way.frame(piece, ends, &mut out) };
+        let short = !more && matches!(way, Way::Length(left) if left > 0);
+        if framed.is_err() || short {
+            // The client would read what comes next as the rest: only the end of the connection tells it.
+            self.keep_alive.set(false);
+            drop(state);
+            self.finish(py)?;
+            framed?;
+            return Err(PyRuntimeError::new_err("the body is shorter than its Content-Length"));
         }
         if !matches!(way, Way::None) {
             self.sent.set(self.sent.get() + piece.len() as u64);
         }
-        let short = matches!(way, Way::Length(left) if left > 0);
         if more {
             *state = State::Sending(way);
+        } else if !ends {
+            let taken = self.takes_trailers && way == Way::Chunked;
+            if way == Way::Chunked && !taken {
+                out.extend_from_slice(b"0\r\n\r\n");
+            }
+            *state = State::Trailing(taken.then(|| b"0\r\n".to_vec()));
         }
         drop(state);
-        if !more && short {
-            // The client waits for bytes that never come: only the end of the connection tells it.
-            self.keep_alive.set(false);
-            return Err(PyRuntimeError::new_err("the body is shorter than its Content-Length"));
+        let result = if out.is_empty() && !alone {
+            self.refuse_if_closed(py)?;
+            nothing_to_wait_for(py)
+        } else if !alone {
+            self.transmit(py, &crate::memory::bytes(py, &out))?
+        } else {
+            if !out.is_empty() {
+                self.transmit(py, &crate::memory::bytes(py, &out))?;
+            }
+            let content = content.as_ref().map_or(ptr::null_mut(), |content| content.as_ptr());
+            interp::call_method_1(py, self.connection.as_ptr(), intern!(py, "send"), content)?
+        };
+        if ends {
+            self.finish(py)?;
         }
-        let mut result = None;
-        if !out.is_empty() || before > 0 {
-            result = Some(self.transmit(py, &crate::memory::bytes(py, &out))?);
-        }
-        if let (true, Some(content)) = (alone, &content) {
-            result = Some(interp::call_method_1(
-                py,
-                self.connection.as_ptr(),
-                intern!(py, "send"),
-                content.as_ptr(),
-            )?);
-        }
-        match result {
-            Some(result) => Ok(result),
-            // SAFETY: `done` returns a new reference to an object that lives for ever.
-            None => Ok(unsafe { Bound::from_owned_ptr(py, step::done()) }),
-        }
+        Ok(result)
     }
+
+    fn end_with<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = message.py();
+        let more = get(message, intern!(py, "more_trailers"))?
+            .map_or(Ok(false), |more| more.is_truthy())?;
+        let headers = get(message, intern!(py, "headers"))?;
+        let mut state = self.state.borrow_mut();
+        let out = match &mut *state {
+            State::Over => return Ok(nothing_to_wait_for(py)),
+            State::Trailing(trailers) => {
+                if let (Some(bytes), Some(headers)) = (trailers.as_mut(), &headers) {
+                    append_fields(bytes, headers)?;
+                }
+                if more {
+                    return Ok(nothing_to_wait_for(py));
+                }
+                trailers.take()
+            }
+            _ => {
+                return Err(PyRuntimeError::new_err(
+                    "http.response.trailers needs `trailers` in http.response.start, and comes after the body",
+                ));
+            }
+        };
+        *state = State::Over;
+        drop(state);
+        let result = match out {
+            Some(mut bytes) => {
+                bytes.extend_from_slice(b"\r\n");
+                self.transmit(py, &crate::memory::bytes(py, &bytes))?
+            }
+            None => nothing_to_wait_for(py),
+        };
+        self.finish(py)?;
+        Ok(result)
+    }
+
+    /// `103 Early Hints`, RFC 8297; nothing for who speaks HTTP/1.0, or once the answer is under way.
+    fn hint<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = message.py();
+        let early = matches!(*self.state.borrow(), State::Waiting | State::Begun(_));
+        let links = message.get_item(intern!(py, "links"))?;
+        let fields = PyList::empty(py);
+        for link in links.try_iter()? {
+            fields.append((PyBytes::new(py, b"link"), link?))?;
+        }
+        if !early || self.minor == 0 || fields.is_empty() {
+            return Ok(nothing_to_wait_for(py));
+        }
+        let mut bytes = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+        append_fields(&mut bytes, &fields)?;
+        bytes.extend_from_slice(b"\r\n");
+        self.transmit(py, &crate::memory::bytes(py, &bytes))
+    }
+}
+
+fn nothing_to_wait_for(py: Python<'_>) -> Bound<'_, PyAny> {
+    // SAFETY: `done` returns a new reference to an object that lives for ever.
+    unsafe { Bound::from_owned_ptr(py, step::done()) }
 }
 
 /// The same message, with its body as bytes.
@@ -263,21 +365,31 @@ impl HttpExchange {
     }
 
     /// ASGI's `send`: takes an event, returns an awaitable that ends when more can be sent.
-    fn send<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = message.py();
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (message.py(), slf.get());
         let kind = message.get_item(intern!(py, "type"))?;
         let kind = kind.cast::<PyString>()?.to_str()?;
         match kind {
-            "http.response.start" => self.begin(message)?,
-            "http.response.body" => return self.body(message),
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "{other:?} can not be sent in answer to a request"
-                )));
+            "http.response.start" => {
+                this.begin(message)?;
+                Ok(nothing_to_wait_for(py))
             }
+            "http.response.body" => this.body(message),
+            "http.response.trailers" => this.end_with(message),
+            "http.response.early_hint" => this.hint(message),
+            "http.response.pathsend" if matches!(*this.state.borrow(), State::Over) => {
+                Ok(nothing_to_wait_for(py))
+            }
+            "http.response.pathsend" => {
+                this.parser.bind(py).get().sending.bind(py).call1((slf, message))
+            }
+            other => Err(PyValueError::new_err(format!(
+                "{other:?} can not be sent in answer to a request"
+            ))),
         }
-        // SAFETY: `done` returns a new reference to an object that lives for ever.
-        Ok(unsafe { Bound::from_owned_ptr(py, step::done()) })
     }
 
     /// `Connection: upgrade` came, with an `Upgrade` field.
@@ -317,7 +429,7 @@ impl HttpExchange {
     /// Whether bytes of the answer have left.
     #[getter]
     fn begun(&self) -> bool {
-        matches!(*self.state.borrow(), State::Sending(_) | State::Over)
+        matches!(*self.state.borrow(), State::Sending(_) | State::Trailing(_) | State::Over)
     }
 
     /// Whether the answer is complete.
@@ -326,11 +438,23 @@ impl HttpExchange {
         matches!(*self.state.borrow(), State::Over)
     }
 
+    /// Has something called, once, when the answer is complete; it replaces what was to be called. None: nothing is.
+    fn on_over(&self, callback: Option<Py<PyAny>>) {
+        let former = std::mem::replace(&mut *self.on_over.borrow_mut(), callback);
+        drop(former);
+    }
+
+    /// The connection ends after this answer.
+    fn make_last(&self) {
+        self.keep_alive.set(false);
+    }
+
     /// Forgets a head that has not left: the server answers in the application's place.
     fn reset(&self) {
         let mut state = self.state.borrow_mut();
         if matches!(*state, State::Begun(_)) {
             *state = State::Waiting;
+            self.trailers.set(false);
         }
     }
 
@@ -349,6 +473,9 @@ impl HttpExchange {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.parser)?;
         visit.call(&self.connection)?;
+        if let Ok(callback) = self.on_over.try_borrow() {
+            visit.call(&*callback)?;
+        }
         visit.call(&self.scope)
     }
 }

@@ -1,4 +1,4 @@
-//! The scope of a request, as the ASGI specification (HTTP and WebSocket, version 2.4) wants it.
+//! The scope of a request, as the ASGI specification (HTTP and WebSocket, version 2.5) wants it.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,16 +13,35 @@ pub struct Seen {
     pub is_head: bool,
 }
 
+/// What is the same for all requests of a connection.
+pub struct Origin {
+    /// What every scope has.
+    pub template: Py<PyDict>,
+    /// Where the application is mounted.
+    pub root: String,
+    /// A function of Python that believes what a proxy says: it takes a scope. None: nobody is believed.
+    pub forwarded: Option<Py<PyAny>>,
+}
+
+/// What a proxy says of the client: fields that are believed from those who are trusted.
+fn is_of_a_proxy(name: &[u8]) -> bool {
+    match name.len() {
+        15 => name.eq_ignore_ascii_case(b"x-forwarded-for"),
+        17 => name.eq_ignore_ascii_case(b"x-forwarded-proto"),
+        _ => false,
+    }
+}
+
 /// The scope: what all requests of the connection share, and what this one says.
 pub fn build(
     py: Python<'_>,
-    template: &Bound<'_, PyDict>,
-    root: &str,
+    origin: &Origin,
     method: &str,
     target: &str,
     fields: &[Header<'_>],
     minor: u8,
 ) -> PyResult<Seen> {
+    let (template, forwarded) = (origin.template.bind(py), origin.forwarded.as_ref());
     let scope = template.copy()?;
     let (raw, query) = split(target);
     scope.set_item(
@@ -30,11 +49,13 @@ pub fn build(
         if minor == 1 { intern!(py, "1.1") } else { intern!(py, "1.0") },
     )?;
     scope.set_item(intern!(py, "method"), PyString::intern(py, method))?;
-    scope.set_item(intern!(py, "path"), path(py, root, raw))?;
+    scope.set_item(intern!(py, "path"), path(py, &origin.root, raw))?;
     scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, raw.as_bytes()))?;
     scope.set_item(intern!(py, "query_string"), PyBytes::new(py, query.as_bytes()))?;
     let headers = PyList::empty(py);
+    let mut proxied = false;
     for field in fields {
+        proxied |= forwarded.is_some() && is_of_a_proxy(field.name.as_bytes());
         let length = field.name.len();
         let name = PyBytes::new_with(py, length, |room| {
             room.copy_from_slice(field.name.as_bytes());
@@ -44,9 +65,14 @@ pub fn build(
         headers.append(PyTuple::new(py, [name, PyBytes::new(py, field.value)])?)?;
     }
     scope.set_item(intern!(py, "headers"), headers)?;
-    if let Some(state) = template.get_item(intern!(py, "state"))? {
-        // Each request gets a shallow copy of what the lifespan left.
-        scope.set_item(intern!(py, "state"), state.cast::<PyDict>()?.copy()?)?;
+    // Each request gets copies of its own: of the extensions, and a shallow one of what the lifespan left.
+    for key in [intern!(py, "extensions"), intern!(py, "state")] {
+        if let Some(shared) = template.get_item(key)? {
+            scope.set_item(key, shared.cast::<PyDict>()?.copy()?)?;
+        }
+    }
+    if let (Some(forwarded), true) = (forwarded, proxied) {
+        forwarded.bind(py).call1((&scope,))?;
     }
     Ok(Seen { scope: scope.unbind(), is_head: method == "HEAD" })
 }
