@@ -160,13 +160,11 @@ def test_the_readme_in_chinese_says_what_the_other_says() -> None:
 
 
 @pytest.fixture(scope="module")
-def written() -> ModuleType:
+def written() -> Iterator[ModuleType]:
     """`tools/site/pages.py`: the pages that the code writes."""
     sys.path.insert(0, str(ROOT / "tools" / "site"))
-    try:
-        return importlib.import_module("pages")
-    finally:
-        sys.path.remove(str(ROOT / "tools" / "site"))
+    yield importlib.import_module("pages")
+    sys.path.remove(str(ROOT / "tools" / "site"))
 
 
 def test_what_the_code_writes_into_pages_is_there(written: ModuleType) -> None:
@@ -227,12 +225,23 @@ def test_what_was_measured_is_on_the_page_of_the_benchmarks() -> None:
             assert f"\n| {workload} | " in short
 
 
+def test_sources_become_links(written: ModuleType) -> None:
+    linked = importlib.import_module("sources").linked
+    told = linked("<p>see epoll(7), RFC 9293 section 3.5.2, <code>close(2)</code> and <a>RFC 1122</a></p>")
+    assert re.findall(r'href="([^"]+)">([^<]+)<', told) == [
+        ("https://man7.org/linux/man-pages/man7/epoll.7.html", "epoll(7)"),
+        ("https://www.rfc-editor.org/rfc/rfc9293#section-3.5.2", "RFC 9293 section 3.5.2"),
+    ]
+    assert (
+        re.sub(r"</?a[^>]*>", "", told)
+        == "<p>see epoll(7), RFC 9293 section 3.5.2, <code>close(2)</code> and RFC 1122</p>"
+    )
+
+
 @pytest.mark.parametrize("tag", ['<script src="https://a.example/x.js">', '<img alt="" src="//a.example/x.png">'])
 def test_a_site_that_fetches_from_elsewhere_is_not_built(written: ModuleType, tmp_path: Path, tag: str) -> None:
     """`mkdocs build` ends so, in `make check` and `make docs`."""
-    sys.path.insert(0, str(ROOT / "tools" / "site"))
     hooks = importlib.import_module("hooks")
-    sys.path.remove(str(ROOT / "tools" / "site"))
     for folder in ("zh", "tutorial", "explanation"):
         (tmp_path / folder).mkdir()
     (tmp_path / "index.html").write_text('<a href="https://a.example/">a link is none</a><img src="here.png">')

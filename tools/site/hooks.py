@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.structure.files import File
 from pages import DOCS, FILLED
 from reports import REPORT
+from sources import linked
 
 PICTURE = re.compile(r'<p>\s*<img alt="([^"]*)" src="([^"]*/)?(drawings|report)/([\w-]+\.svg)" ?/?>\s*</p>')
 
@@ -44,7 +45,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Drawings stand in the page itself, so that they follow its light or dark colours."""
+    """Drawings stand in the page itself, so that they follow its light or dark colours. Sources become links."""
 
     def inside(match: re.Match[str]) -> str:
         said, _, folder, name = match.groups()
@@ -58,7 +59,7 @@ def on_page_content(html: str, **_: Any) -> str:
             svg = svg.replace("<svg ", f'<svg class="chart" role="img" aria-label="{said}" ', 1)
         return f'<div class="drawing-frame">{svg}</div>'
 
-    return PICTURE.sub(inside, html)
+    return linked(PICTURE.sub(inside, html))
 
 
 def on_page_context(context: Any, page: Any, config: Any, **_: Any) -> Any:
