@@ -19,7 +19,19 @@ The map::
 
 from wireway import framing
 from wireway._native import Connection
-from wireway.config import Access, Ban, Buffers, Handover, Heartbeat, Keepalive, Limits, SocketOptions, Stalls, Timeouts
+from wireway.config import (
+    Access,
+    Ban,
+    Buffers,
+    Capture,
+    Handover,
+    Heartbeat,
+    Keepalive,
+    Limits,
+    SocketOptions,
+    Stalls,
+    Timeouts,
+)
 from wireway.errors import (
     AddressError,
     AddressInUseError,
@@ -80,6 +92,7 @@ __all__ = [
     "BackendUnavailableError",
     "Ban",
     "Buffers",
+    "Capture",
     "Certificate",
     "Client",
     "ClientState",

@@ -26,6 +26,7 @@ __all__ = [
     "Access",
     "Ban",
     "Buffers",
+    "Capture",
     "Handover",
     "Heartbeat",
     "Keepalive",
@@ -445,6 +446,29 @@ class Stalls:
             raise _refuse(self, "after", self.after, "it must be at least 0.01 seconds; Server(stalls=None) is off")
         _bools(self, "stack")
         _numbers(self, 1, "stalls", "keep", off=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capture:
+    """What is kept of each connection's last messages, for who looks at it: `wireway top`, `wireway ls ID`.
+
+    Off unless told: ``Server(capture=Capture())`` for all connections from the start, and `wireway capture` for one or
+    all while it runs. It costs `room` bytes a connection at most, and a copy of `shown` bytes a message; without it,
+    nothing. What peers say is then told to who may use the control socket, also what came by TLS.
+
+    :raises ConfigError: an option is wrong.
+    """
+
+    messages: int = 20
+    """Messages that are kept, both ways together; the oldest goes first."""
+    shown: int = 1024
+    """Bytes that are kept of each message: its first."""
+    room: int = 32 * 1024
+    """Bytes for all of them."""
+
+    def __post_init__(self) -> None:
+        _numbers(self, 1, "messages", "messages", off=False)
+        _numbers(self, 1, "bytes", "shown", "room", off=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@
 #
 # Nothing is started: the tests run each server themselves, on loopback, in a temporary directory.
 set -eu
-packages="redis-server postgresql nats-server chromium tmux"
+packages="redis-server postgresql nats-server chromium tmux tshark"
 # What may be here by other means than a package. C# is the chat's client for Unity: Mono is what Unity runs.
 command -v node >/dev/null || packages="$packages nodejs"
 command -v go >/dev/null || packages="$packages golang-go"

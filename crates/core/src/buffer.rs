@@ -249,6 +249,37 @@ impl SendQueue {
         all
     }
 
+    /// Appends a copy of the first `count` unsent bytes to `out`, or of all if there are fewer.
+    pub fn front(&self, count: usize, out: &mut Vec<u8>) {
+        let pieces = self.rest.iter().map(Chunk::bytes);
+        let mut left = count;
+        for piece in std::iter::once(&self.head.bytes()[self.offset..]).chain(pieces) {
+            let part = &piece[..piece.len().min(left)];
+            out.extend_from_slice(part);
+            left -= part.len();
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// A copy of the last `count` bytes, or of all if there are fewer.
+    pub fn back(&self, count: usize) -> Vec<u8> {
+        let first = std::iter::once(&self.head.bytes()[self.offset..]);
+        let mut pieces = Vec::new();
+        let mut left = count.min(self.length);
+        for piece in first.chain(self.rest.iter().map(Chunk::bytes)).rev() {
+            let part = &piece[piece.len() - piece.len().min(left)..];
+            pieces.push(part);
+            left -= part.len();
+            if left == 0 {
+                break;
+            }
+        }
+        pieces.reverse();
+        pieces.concat()
+    }
+
     /// Fills `slices` with the first unsent pieces and returns how many were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
         if self.is_empty() {
@@ -319,6 +350,14 @@ mod tests {
             assert!(later.is_empty());
             assert_eq!(content(&queue), &b"abcdefghijklm"[cut..]);
             assert_eq!(queue.to_vec(), &b"abcdefghijklm"[cut..]);
+            let whole = queue.to_vec();
+            for count in 0..=whole.len() + 1 {
+                let some = count.min(whole.len());
+                let mut front = b"x".to_vec();
+                queue.front(count, &mut front);
+                assert_eq!(&front[1..], &whole[..some]);
+                assert_eq!(queue.back(count), &whole[whole.len() - some..]);
+            }
         }
     }
 

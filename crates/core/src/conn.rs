@@ -30,8 +30,10 @@ use crate::op::{Cancel, Op, Role, Token};
 use crate::sys;
 
 mod secured;
+mod watched;
 
 use secured::Secured;
+use watched::leaves;
 
 /// Default high watermark, bytes: asyncio's.
 pub const HIGH: usize = 64 * 1024;
@@ -82,6 +84,7 @@ pub struct Conn {
     sending: Sending,
     in_flight: bool,
     pressed: bool,
+    watched: bool,
     /// TLS. The queue above is plaintext then.
     secured: Option<Box<Secured>>,
 }
@@ -115,6 +118,7 @@ impl Conn {
             sending: Sending::Open,
             in_flight: false,
             pressed: false,
+            watched: false,
             secured: None,
         })
     }
@@ -231,7 +235,8 @@ impl Conn {
             return Ok(Flushed::Waiting);
         }
         for _ in 0..SENDS {
-            if self.secured.is_some() {
+            let plain = self.secured.is_none();
+            if !plain {
                 self.seal(pool);
             }
             let queue = match &mut self.secured {
@@ -248,6 +253,9 @@ impl Conn {
             }
             match driver.send(self.token, queue) {
                 Sent::Done(count) => {
+                    if self.watched && plain {
+                        leaves(queue, count);
+                    }
                     queue.advance(pool, count);
                     self.shrink(pool, count);
                 }
@@ -279,6 +287,9 @@ impl Conn {
         self.in_flight = false;
         match result {
             Ok(count) => {
+                if self.watched && self.secured.is_none() {
+                    leaves(&queue, count);
+                }
                 queue.advance(pool, count);
                 self.shrink(pool, count);
                 let place = match &mut self.secured {

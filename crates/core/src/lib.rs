@@ -7,7 +7,7 @@
 //!   op        their vocabulary              sys      every system call
 //!   limit     how fast, how many, from where
 //!   proxy     who is behind a proxy         outbox   messages that may be lost
-//!   tls       records to plaintext and back, sans I/O
+//!   tls       records to plaintext and back, sans I/O    tap   what is seen of a connection, bounded
 //!   http      requests of HTTP/1.1, sans I/O
 //! ```
 //!
@@ -24,5 +24,6 @@ pub mod outbox;
 pub mod proxy;
 pub mod reactor;
 pub mod sys;
+pub mod tap;
 pub mod timer;
 pub mod tls;

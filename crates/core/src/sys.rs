@@ -309,6 +309,17 @@ pub fn monotonic() -> f64 {
     now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
 }
 
+/// CLOCK_MONOTONIC_COARSE in seconds: the time of the last tick of the kernel, 1 to 10 ms ago. It costs a fifth of
+/// [`monotonic`]. The difference of two is on average right, however short the time between them: a short one sees a
+/// tick as seldom as it is short.
+#[inline]
+pub fn last_tick() -> f64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is writable; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
+}
+
 // --- epoll -------------------------------------------------------------------------------------
 
 /// `epoll_create1(2)`, close-on-exec.

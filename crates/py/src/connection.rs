@@ -36,8 +36,10 @@ use crate::server::ServerCore;
 mod admission;
 mod asking;
 mod deadlines;
+mod decoding;
 mod ending;
 mod extra;
+mod figures;
 mod flags;
 mod flow;
 mod methods;
@@ -48,10 +50,12 @@ mod receiving;
 mod securing;
 mod sending;
 mod slow;
+mod tapping;
 mod timing;
 mod weighing;
 
 use extra::{Extra, Farewell};
+pub use figures::Figures;
 use flags::{Flag, Flags};
 pub use sending::register;
 
@@ -71,6 +75,8 @@ pub struct Account {
     pub written: Cell<u64>,
     pub messages_in: Cell<u64>,
     pub messages_out: Cell<u64>,
+    /// Seconds that handlers took, without the present one; what did not suspend is taken to the tick.
+    pub handlers: Cell<f64>,
 }
 
 /// A connection: one that a server accepted, or one that a client made.
@@ -141,6 +147,7 @@ impl Connection {
             },
         )?;
         this.place_stream(token, raw, Endpoint::Connection(connection.clone().unbind()));
+        connection.get().server.get().notice(&connection);
         Ok(connection)
     }
 

@@ -7,7 +7,7 @@
 //!   framing      framings from Python, functions that cut, FrameSplitter
 //!   handle       Handle and TimerHandle                                   errors      where every error is mapped
 //!   memory       bytes for what was received and for what is sent       outcome     wireway.SendResult
-//!   stall        a thread that sees when a loop no longer turns
+//!   stall        a thread that sees when a loop no longer turns      tap           what is seen of connections
 //!   http         requests of HTTP/1.1 and their answers, as ASGI has them
 //!   load         runs of wireway-load, for `wireway bench`
 //!   toml         where each key of a TOML text stands
@@ -37,6 +37,7 @@ mod outcome;
 mod server;
 mod stall;
 mod step;
+mod tap;
 mod toml;
 mod transport;
 mod watch;
@@ -58,6 +59,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<histogram::PyHistogram>()?;
     module.add_class::<server::ServerCore>()?;
     module.add_class::<listener::Listener>()?;
+    module.add_class::<tap::Tap>()?;
+    module.add_class::<server::survey::Survey>()?;
     module.add_function(wrap_pyfunction!(event_loop::probe, module)?)?;
     module.add_function(wrap_pyfunction!(toml::toml_places, module)?)?;
     module.add_function(wrap_pyfunction!(event_loop::is_up_to_date, module)?)?;

@@ -25,6 +25,7 @@ mod methods;
 pub mod options;
 pub mod record;
 mod stats;
+pub mod survey;
 pub mod tls;
 
 use groups::Groups;
@@ -100,6 +101,8 @@ pub struct ServerCore {
     spending: Cell<bool>,
     tls: RefCell<Option<tls::Role>>,
     handshake: Cell<f64>,
+    /// Called with each connection that is new, or has got another name: who looks for some of them.
+    noticing: RefCell<Vec<Py<PyAny>>>,
 }
 
 // SAFETY: as `LoopCore`.
@@ -233,6 +236,25 @@ impl ServerCore {
             self.counts.would_close(limit);
         }
         dry
+    }
+
+    /// A connection is new, or has got the name of a peer or of a user.
+    #[inline]
+    pub fn notice(&self, connection: &Bound<'_, Connection>) {
+        if !self.noticing.borrow().is_empty() {
+            self.tell_noticing(connection);
+        }
+    }
+
+    #[cold]
+    fn tell_noticing(&self, connection: &Bound<'_, Connection>) {
+        let py = connection.py();
+        let calls: Vec<_> = self.noticing.borrow().iter().map(|call| call.clone_ref(py)).collect();
+        for call in calls {
+            if let Err(error) = call.call1(py, (connection,)) {
+                error.write_unraisable(py, Some(call.bind(py)));
+            }
+        }
     }
 
     /// A part of the handlers, as an owned reference; None after the collector cleared them.

@@ -15,6 +15,7 @@ from wireway.cli.failing import PlainGroup
 from wireway.cli.ls import closed, kick, ls
 from wireway.cli.serve import serve
 from wireway.cli.top import top
+from wireway.cli.trace import trace
 
 __all__ = ["app", "main"]
 
@@ -52,6 +53,7 @@ app.command()(top)
 app.command()(ls)
 app.command()(kick)
 app.command()(closed)
+app.command()(trace)
 app.command()(doctor)
 
 

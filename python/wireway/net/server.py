@@ -19,6 +19,7 @@ from wireway._native import Connection, Listener, ServerCore
 from wireway.config import (
     Access,
     Buffers,
+    Capture,
     Handover,
     Heartbeat,
     Limits,
@@ -101,6 +102,7 @@ class Server:
     :param handover: how SIGUSR2 hands its connections to the next program.
     :param stalls: when the loop counts as stalled; after 1 s unless told, None for never.
     :param tls: certificates and who may come, for ``tls://``.
+    :param capture: keep the last messages of each connection, for who looks at it; None: not until somebody asks.
     :param drain_timeout: seconds that a stopping server gives its connections to finish.
     :raises ConfigError: an option is wrong.
 
@@ -125,6 +127,7 @@ class Server:
         stalls: Stalls | None = _STALLS,
         handover: Handover | None = None,
         tls: Tls | None = None,
+        capture: Capture | None = None,
         drain_timeout: float = 10.0,
     ) -> None:
         """Check the options. Nothing is opened before the server starts."""
@@ -144,6 +147,8 @@ class Server:
         self._stalls: Stalls | None = _group("stalls", stalls, Stalls, None)
         self._handover = _group("handover", handover, Handover, Handover())
         self._access = _group("access", access, Access, Access())
+        self.capture: Capture | None = _group("capture", capture, Capture, None)
+        """What is kept of each connection's last messages from the start; None: nothing."""
         is_number = isinstance(drain_timeout, int | float) and not isinstance(drain_timeout, bool)
         if not (is_number and drain_timeout >= 0):
             raise ConfigError(f"drain_timeout is {drain_timeout!r}, it must be at least 0 seconds")
@@ -326,11 +331,26 @@ class Server:
         Collected when somebody asks: an end costs no Python object unless there is an `on_close`.
         """
         log = ClosedLog()
-        if self._counted is not None and self._loop is not None:
-            began = time.time() - self._loop.time()
-            for record in self._counted.records():
-                log.add(self._reason_of(record, began + record["at"]))
+        for reason in self.ended():
+            log.add(reason)
         return log
+
+    def ended(self, *, last: int = 10_000, code: str | None = None, after: float = float("-inf")) -> list[CloseReason]:
+        """Why connections ended, the oldest first: those of `closed` that are asked for, and no others are collected.
+
+        :param last: so many at most, the newest.
+        :param code: only those that ended so.
+        :param after: only those whose ``evidence["at"]``, seconds on the loop's clock, is greater.
+        """
+        if self._counted is None or self._loop is None:
+            return []
+        began = time.time() - self._loop.time()
+        records = self._counted.records(last, code, after)
+        return [self._reason_of(record, began + record["at"]) for record in records]
+
+    def find(self, number: int) -> Connection | None:
+        """The open connection whose `id` it is."""
+        return None if self._core is None else self._core._find(number)
 
     def _reason_of(self, record: dict[str, Any], closed_at: float) -> CloseReason:
         number = record["id"]

@@ -1,7 +1,7 @@
-"""The control socket: what `wireway top`, `ls`, `kick` and `closed` ask a running server, and its answers.
+"""The control socket: where `wireway top`, `ls`, `kick`, `closed`, `capture` and `trace` ask a running server.
 
 Owns the socket and who may use it. A Unix socket in a folder that only its owner may enter; of the same user, or root.
-One JSON object a line each way:
+One JSON object a line each way; what is asked and answered stands in `answers.py` and in docs/reference/control.md:
 
 ```text
    {"ask": "connections", "sort": "queued", "limit": 20}  ->  {"connections": [...], "total": 812}
@@ -10,13 +10,13 @@ One JSON object a line each way:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import socket
 import stat
 import struct
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,18 +24,21 @@ from typing import Any, Self
 
 from wireway._native import Connection
 from wireway.config import Limits, Timeouts
-from wireway.errors import ConfigError, WirewayError
+from wireway.errors import ConfigError, ConnectionClosedError, WirewayError
 from wireway.framing import Lines
+from wireway.net.closing import CloseReason
 from wireway.net.server import Server
-from wireway.observe.table import describe, rows
+from wireway.observe.answers import Answers
+from wireway.observe.table import Seen
+from wireway.observe.tapping import Trace
 
 __all__ = ["Control", "folder"]
 
 logger = logging.getLogger("wireway.control")
 
-_LONGEST = 64 * 1024 * 1024
-_MOST = 100_000
-"""Rows of one answer."""
+_LONGEST = 1024 * 1024
+"""Bytes of a question, and of a line of an answer."""
+_ASKERS = 20
 
 
 def folder() -> Path:
@@ -47,7 +50,7 @@ def folder() -> Path:
 class Control:
     """The control socket of a process, for as long as the block lasts.
 
-    :param servers: those that it tells of.
+    :param servers: those that it tells of. They have started.
     :param what: what the process is, in a few words.
     :param path: another place for the socket; its folder must be there.
     :raises ConfigError: the folder is not ours alone.
@@ -59,25 +62,32 @@ class Control:
         self._what = what
         self.path = folder() / f"{os.getpid()}.sock" if path is None else path
         self._own_folder = path is None
-        self._since = time.time()
-        self._server = Server(
-            f"unix://{self.path.absolute()}",
-            framing=Lines(max_size=_LONGEST),
-            timeouts=Timeouts(idle=600.0, write_stall=30.0),
-            limits=Limits(connections=20),
-            stalls=None,
-            drain_timeout=1.0,
-        )
-        self._server.on_connect(self._may)
-        self._server.on_message(self._answer)
+        self._traces: dict[Connection, tuple[Trace, asyncio.Task[None]]] = {}
+        self._server: Server | None = None
 
     async def __aenter__(self) -> Self:
         if self._own_folder:
             _make_private(self.path.parent)
-            self.path.unlink(missing_ok=True)  # of a process that had our number before
+            sweep(self.path.parent)
+            number = 1
+            while self.path.exists():  # another of this process, or of another namespace with our number
+                number += 1
+                self.path = self.path.with_name(f"{os.getpid()}-{number}.sock")
+        self._answers = Answers(self._servers, self._what)
+        self._server = server = Server(
+            f"unix://{self.path.absolute()}",
+            framing=Lines(max_size=_LONGEST),
+            timeouts=Timeouts(write_stall=600.0),  # somebody may read a trace with a pager
+            limits=Limits(connections=_ASKERS),
+            stalls=None,
+            drain_timeout=1.0,
+        )
+        server.on_connect(self._may)
+        server.on_message(self._answer)
+        server.on_close(self._gone)
         before = os.umask(0o177)  # the socket is made with mode 0600: nobody can come in between
         try:
-            await self._server.start()
+            await server.start()
         finally:
             os.umask(before)
         return self
@@ -85,6 +95,13 @@ class Control:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._server is None:
+            return
+        self._answers.close()
+        tasks = [task for _, task in self._traces.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.close()
 
     def _may(self, conn: Connection) -> bool:
@@ -100,99 +117,68 @@ class Control:
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
-                raise ValueError("a request is an object")
-            answer = await self._do(request)
-        except (ValueError, KeyError, TypeError, WirewayError) as error:
-            answer = {"error": str(error) or type(error).__name__}
-        await conn.send(json.dumps(answer, default=str).encode())
+                raise ValueError("a question is a JSON object")
+            if request.get("ask") == "trace":
+                self._begin_trace(conn, request)
+                return
+            async for part in self._answers.answer(request, conn.state):
+                if isinstance(part, Seen):
+                    conn.state = part  # for its next look
+                else:
+                    await _tell(conn, part)
+        except ConnectionClosedError:
+            raise
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, WirewayError) as error:
+            text = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
+            await _tell(conn, {"error": text})
 
-    async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
-        match request.get("ask"):
-            case "about":
-                return self._about()
-            case "connections":
-                found, total = await rows(
-                    self._servers,
-                    sort=str(request.get("sort", "id")),
-                    largest=bool(request.get("largest", True)),
-                    limit=max(1, min(int(request.get("limit", 200)), _MOST)),
-                    matching=str(request.get("matching", "")),
-                )
-                return {"connections": found, "total": total}
-            case "describe":
-                return {"connection": describe(self._find(request))}
-            case "kick":
-                connection = self._find(request)
-                why = str(request.get("why") or "kicked by the operator")
-                logger.info("connection %d is kicked: %s", connection.id, why)
-                (connection.abort if request.get("abort") else connection.close)(why)
-                return {"kicked": connection.id}
-            case "closed":
-                return self._closed(request)
-            case other:
-                raise ValueError(f"{other!r} can not be asked: about, connections, describe, kick, closed")
+    def _begin_trace(self, conn: Connection, request: dict[str, Any]) -> None:
+        if conn in self._traces:
+            raise ValueError("a trace runs already on this connection")
+        trace = self._answers.trace(request)
+        # Not in the handler: the end of who asked is noticed meanwhile.
+        self._traces[conn] = (trace, asyncio.ensure_future(_follow(conn, trace)))
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "pid": os.getpid(),
-            "what": self._what,
-            "since": self._since,
-            "now": time.time(),
-            "servers": [
-                {
-                    "addresses": server.addresses,
-                    "backend": server.backend,
-                    "stats": {
-                        name: dict(value) if hasattr(value, "items") else value
-                        for name in server.stats.__dataclass_fields__
-                        for value in [getattr(server.stats, name)]
-                    },
-                    "groups": len(server.groups),
-                    "stalls": [str(stall) for stall in server.stalls[-20:]],
-                }
-                for server in self._servers
-            ],
-        }
+    def _gone(self, conn: Connection, reason: CloseReason) -> None:
+        running = self._traces.pop(conn, None)
+        if running is not None:
+            running[1].cancel()
 
-    def _find(self, request: dict[str, Any]) -> Connection:
-        wanted = int(request["id"])
-        server = request.get("server")
-        for number, each in enumerate(self._servers):
-            if server is None or number == server:
-                for connection in each.connections:
-                    if connection.id == wanted:
-                        return connection
-        raise ValueError(f"there is no connection {wanted}")
 
-    def _closed(self, request: dict[str, Any]) -> dict[str, Any]:
-        code, last = request.get("reason"), max(1, min(int(request.get("last", 50)), _MOST))
-        found = [
-            {
-                "at": reason.closed_at,
-                "id": reason.connection,
-                "server": number,
-                "peer": reason.peer,
-                "code": reason.code,
-                "why": reason.why,
-                "age": round(reason.age, 3),
-                "in": reason.bytes_in,
-                "out": reason.bytes_out,
-                "verdict": str(reason.verdict),
-            }
-            for number, server in enumerate(self._servers)
-            for reason in server.closed
-            if code is None or reason.code == code
-        ]
-        found.sort(key=lambda row: row["at"], reverse=True)
-        counts: dict[str, int] = {}
-        for server in self._servers:
-            for name, count in server.stats.closed.items():
-                counts[name] = counts.get(name, 0) + count
-        return {"closed": found[:last], "counts": counts}
+async def _follow(conn: Connection, trace: Trace) -> None:
+    try:
+        await _tell(conn, {"tracing": trace.begun})
+        async for line in trace.lines():
+            await _tell(conn, line)
+    except ConnectionClosedError:
+        return
+    finally:
+        trace.close()
+    conn.close("the trace is over")
+
+
+async def _tell(conn: Connection, answer: dict[str, Any]) -> None:
+    await conn.send(json.dumps(answer, default=str).encode())
 
 
 def _make_private(place: Path) -> None:
-    place.mkdir(mode=0o700, exist_ok=True)
-    about = place.lstat()
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        about = place.lstat()
+    except FileExistsError:
+        about = place.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
         raise ConfigError(f"{place} is not a folder of this user alone: remove it, or set XDG_RUNTIME_DIR")
+
+
+def sweep(place: Path) -> None:
+    """Remove the sockets of processes that are no more: those that refuse a connection."""
+    for each in place.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.setblocking(False)
+            try:
+                sock.connect(str(each))
+            except ConnectionRefusedError:
+                each.unlink(missing_ok=True)
+            except OSError:
+                continue  # it is gone, or its queue is full: it lives

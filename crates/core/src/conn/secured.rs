@@ -16,6 +16,7 @@ use crate::buffer::MAX_SLICES;
 use crate::buffer::{Pool, SendQueue};
 use crate::tls::{Session, TlsError};
 
+use super::watched::leaves;
 use super::{Conn, Sending};
 
 /// Records wait in this number of bytes before no more plaintext is sealed: a slow peer's queue stays plaintext.
@@ -113,6 +114,9 @@ impl Conn {
         let mut sealed = 0;
         if !self.queue.is_empty() && !session.is_handshaking() && before < ENOUGH {
             sealed = seal_front(session, &self.queue, &mut records);
+            if self.watched {
+                leaves(&self.queue, sealed);
+            }
             self.queue.advance(pool, sealed);
         }
         if self.sending == Sending::Finishing && self.queue.is_empty() {

@@ -28,10 +28,29 @@ impl TcpInfo {
         &self.bytes[..self.length]
     }
 
+    /// Its state, by the numbers of `include/net/tcp_states.h` (`tcpi_state`).
+    pub fn state(&self) -> u8 {
+        self.bytes[0]
+    }
+
+    /// The smoothed round trip, seconds (`tcpi_rtt`); none before the first was measured.
+    pub fn rtt(&self) -> Option<f64> {
+        self.word(68).filter(|&micro| micro > 0).map(|micro| f64::from(micro) / 1e6)
+    }
+
+    /// Segments that were sent again (`tcpi_total_retrans`).
+    pub fn retransmits(&self) -> u32 {
+        self.word(100).unwrap_or(0)
+    }
+
+    fn word(&self, place: usize) -> Option<u32> {
+        let bytes = self.bytes().get(place..place + 4)?;
+        bytes.try_into().ok().map(u32::from_ne_bytes)
+    }
+
     /// Seconds since data last came from the peer (`tcpi_last_data_recv`), to the kernel's tick.
     pub fn since_data(&self) -> Option<f64> {
-        let bytes = self.bytes().get(52..56)?;
-        bytes.try_into().ok().map(|bytes| f64::from(u32::from_ne_bytes(bytes)) / 1000.0)
+        self.word(52).map(|millis| f64::from(millis) / 1000.0)
     }
 }
 

@@ -45,7 +45,11 @@ impl Connection {
             self.peer.set(Some(source));
             self.extra(|extra| extra.local = Some(destination));
         }
+        if self.flags.any(Flag::TAPPED) && length > 0 {
+            self.tap_header(slf.py(), length);
+        }
         self.extra(|extra| extra.backlog.start += length);
+        self.server.get().notice(slf);
         if let Some(peer) = self.peer.get() {
             let now = core.get().now();
             if let Err(refusal) = self.server.get().admit(|gate| gate.identify(peer.ip(), now)) {

@@ -223,6 +223,7 @@ impl Connection {
         // Nobody misses a goodbye: it is no data of ours.
         death.unsent = death.unsent.saturating_sub(goodbye as u32);
         let record = self.record_with(py, core.get(), death);
+        self.tap_ended(py, record.code, &record.why);
         let (closed, wants) = server
             .with_handlers(|handlers| (Some(handlers.closed.clone_ref(py)), handlers.wants_close))
             .unwrap_or((None, false));

@@ -12,6 +12,8 @@ use wireway_core::outbox::Outbox;
 
 use crate::memory::Shared;
 
+use super::tapping::Tapped;
+
 /// Why a connection is about to end.
 pub struct Farewell {
     pub code: &'static str,
@@ -88,6 +90,10 @@ pub struct Extra {
     pub aside_bytes: usize,
     /// Called when the TLS handshake of a client is done.
     pub shaken: Option<Py<PyAny>>,
+    /// Who watches.
+    pub tapped: Option<Box<Tapped>>,
+    /// Since when the handler is suspended, seconds.
+    pub busy_since: f64,
     /// Since when not everything left, seconds.
     pub stalled_since: f64,
     /// Bytes that the peer had acknowledged then.
@@ -122,6 +128,7 @@ impl Extra {
             && self.replies.is_none()
             && self.aside.is_empty()
             && self.shaken.is_none()
+            && self.tapped.is_none()
     }
 
     /// Shows the collector what it holds.
@@ -129,6 +136,9 @@ impl Extra {
         visit.call(&self.task)?;
         visit.call(&self.replies)?;
         visit.call(&self.shaken)?;
+        if let Some(tapped) = &self.tapped {
+            tapped.traverse(visit)?;
+        }
         if let Some(receiver) = &self.receiver {
             visit.call(&receiver.future)?;
         }

@@ -69,6 +69,8 @@ impl Flag {
     pub const SECURE: u32 = 1 << 27;
     /// The TLS handshake is not done.
     pub const SHAKING: u32 = 1 << 28;
+    /// Somebody watches what comes and goes.
+    pub const TAPPED: u32 = 1 << 29;
 
     /// The peer may be silent as long as it likes: it waits for us, though we listen.
     pub const PATIENT: u32 = 1 << 29;
@@ -100,6 +102,12 @@ impl Flags {
     #[inline]
     pub fn any(&self, bits: u32) -> bool {
         self.0.get() & bits != 0
+    }
+
+    /// Those of `bits` that are set.
+    #[inline]
+    pub fn those(&self, bits: u32) -> u32 {
+        self.0.get() & bits
     }
 
     /// Sets `bits`.

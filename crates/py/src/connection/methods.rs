@@ -15,6 +15,7 @@ use crate::outcome;
 use crate::server::fanout::Manner;
 use crate::server::options::WhenSlow;
 use crate::step;
+use crate::tap::Tap;
 
 use super::{Connection, Flag, ip_name, socket_name};
 
@@ -210,6 +211,7 @@ impl Connection {
         let framing = crate::framing::parse(&native)?;
         this.flags.set(Flag::REFRAMED);
         let begun = this.decoder.borrow_mut().switch();
+        this.tap_reframed();
         let former = this.extra(|extra| {
             extra.backlog.unshift(&begun);
             extra.framing.replace(framing)
@@ -262,17 +264,20 @@ impl Connection {
     }
 
     #[setter]
-    fn set_user(&self, py: Python<'_>, user: Option<&str>) -> PyResult<()> {
-        self.server.get().core(py).get().check_thread()?;
-        if self.flags.any(Flag::CLOSING) {
+    fn set_user(slf: &Bound<'_, Self>, user: Option<&str>) -> PyResult<()> {
+        let (this, server) = (slf.get(), slf.get().server.get());
+        server.core(slf.py()).get().check_thread()?;
+        if this.flags.any(Flag::CLOSING) {
             return Ok(());
         }
-        let former = self.extra(|extra| std::mem::replace(&mut extra.user, user.map(Into::into)));
-        self.server.get().bind_user(former.as_deref(), user, self.token);
+        let former = this.extra(|extra| std::mem::replace(&mut extra.user, user.map(Into::into)));
+        server.bind_user(former.as_deref(), user, this.token);
+        server.notice(slf);
         Ok(())
     }
 
-    /// Counts and times: `opened`, `last_received`, `last_sent` on the loop's clock, and what came and went.
+    /// Counts and times: `opened`, `last_received`, `last_sent` on the loop's clock, what came and went, the seconds that
+    /// its handlers took (`handlers`), and those since the present one was suspended (`handling`; None if none is).
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
@@ -283,8 +288,10 @@ impl Connection {
         dict.set_item("messages_in", account.messages_in.get())?;
         dict.set_item("messages_out", account.messages_out.get())?;
         dict.set_item("bytes_in", account.bytes_in.get())?;
-        let queued = self.conn.borrow().queued() as u64;
-        dict.set_item("bytes_out", account.written.get() - queued)?;
+        let figures = self.figures(self.server.get().core(py).get().now());
+        dict.set_item("bytes_out", figures.carried[1])?;
+        dict.set_item("handlers", figures.handler)?;
+        dict.set_item("handling", figures.handling)?;
         Ok(dict)
     }
 
@@ -328,6 +335,20 @@ impl Connection {
         let busy = self.flags.any(Flag::BUSY) && !self.flags.any(Flag::AWAITED);
         let module = py.import(intern!(py, "wireway.net.diagnosis"))?;
         module.getattr("bottleneck")?.call1((info, queued, backlog, busy))
+    }
+
+    /// From now on `tap` sees what comes and goes, as of the connection `key`, until it is over or `_untap`.
+    fn _tap(slf: &Bound<'_, Self>, tap: Py<Tap>, key: u64) -> PyResult<()> {
+        slf.get().server.get().core(slf.py()).get().check_thread()?;
+        slf.get().tap(tap, key);
+        Ok(())
+    }
+
+    /// `tap` sees nothing more of it.
+    fn _untap(slf: &Bound<'_, Self>, tap: &Bound<'_, Tap>) -> PyResult<()> {
+        slf.get().server.get().core(slf.py()).get().check_thread()?;
+        slf.get().untap(tap);
+        Ok(())
     }
 
     /// No handler begins any more; what comes waits.
@@ -387,12 +408,16 @@ impl Connection {
         let core = this.server.get().core(py);
         this.flags.clear(Flag::BUSY);
         this.server.get().suspended(-1);
+        let now = core.get().now();
         let task_ref = this.if_extra(|extra| {
             if let Some(since) = extra.handling_since.take() {
                 this.server.get().handled(since.elapsed().as_secs_f64(), 1);
             }
-            extra.task.take()
+            (extra.task.take(), extra.busy_since)
         });
+        let handlers = &this.account.handlers;
+        let took = task_ref.as_ref().map_or(0.0, |(_, since)| now - since);
+        handlers.set(handlers.get() + took.max(0.0));
         drop(task_ref);
         this.attend(core.get());
         this.server.get().release_held(core)?;

@@ -166,6 +166,7 @@ impl Connection {
         self.flags.set(Flag::CLOSING | Flag::CLOSED);
         // No autopsy: reading SO_ERROR would take an error from who serves it now.
         let record = self.record_with(py, core.get(), Death::default());
+        self.tap_ended(py, record.code, &record.why);
         self.release(core.get());
         let server = self.server.get();
         self.leave_all(server);

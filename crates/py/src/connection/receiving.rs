@@ -5,14 +5,13 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use wireway_core::frame::{FrameError, Framing, Message};
+use wireway_core::frame::{FrameError, Framing};
 use wireway_core::op::Completion;
 
 use crate::errors::{is_ours, leaves_the_loop, os_error, type_name};
 use crate::event_loop::LoopCore;
 use crate::framing;
 use crate::interp;
-use crate::memory::{self};
 use crate::step::{self, Stepped};
 
 use super::ending::code_of;
@@ -87,7 +86,10 @@ impl Connection {
         data: &[u8],
     ) -> PyResult<()> {
         self.note_received(core.get(), data.len());
-        if self.flags.any(Flag::METERED | Flag::SECURE) {
+        if self.flags.any(Flag::METERED | Flag::SECURE | Flag::TAPPED) {
+            if self.flags.those(Flag::TAPPED | Flag::SECURE) == Flag::TAPPED {
+                self.tap_received(slf.py(), data);
+            }
             if self.flags.any(Flag::METERED) {
                 self.meter(core.get(), data.len());
             }
@@ -133,7 +135,9 @@ impl Connection {
     /// Whether what comes next could be handled as it is: then it is received into its own object.
     pub fn wants_room(&self) -> bool {
         let server = self.server.get();
-        !self.flags.any(Flag::BLOCKED | Flag::REFRAMED | Flag::METERED | Flag::SECURE)
+        const OTHERWISE: u32 =
+            Flag::BLOCKED | Flag::REFRAMED | Flag::METERED | Flag::SECURE | Flag::TAPPED;
+        !self.flags.any(OTHERWISE)
             && !server.options.bounds_messages
             && matches!(server.framing, Framing::Raw)
             && server.with_handlers(|handlers| !handlers.batch).unwrap_or(false)
@@ -149,7 +153,13 @@ impl Connection {
         let py = slf.py();
         let handler = self.server.get().with_handlers(|handlers| handlers.clone_messages(py));
         let Some(Some(handler)) = handler else { return Ok(()) };
-        self.note_received(core.get(), message.as_bytes().len());
+        let content = message.as_bytes();
+        self.note_received(core.get(), content.len());
+        if self.flags.any(Flag::TAPPED) {
+            // Somebody began to watch while it came.
+            self.tap_received(py, content);
+            self.tap_decoded(content.len(), 0, Some(message));
+        }
         self.count(1);
         let arguments = [slf.as_ptr(), message.as_ptr()];
         self.work(slf, core, |this| this.handle(slf, core, handler.as_ptr(), &arguments))
@@ -174,40 +184,6 @@ impl Connection {
         self.flags.clear(Flag::WORKING);
         self.end_timing(timing);
         result
-    }
-
-    /// The next whole message at the front of `rest`.
-    #[inline]
-    pub(super) fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        rest: &mut &[u8],
-    ) -> Result<Option<Bound<'py, PyBytes>>, FrameError> {
-        if self.flags.any(Flag::ANSWERED) {
-            return self.decode_between_answers(py, rest);
-        }
-        self.decode_plain(py, rest)
-    }
-
-    /// The same, whatever it is.
-    #[inline]
-    pub(super) fn decode_plain<'py>(
-        &self,
-        py: Python<'py>,
-        rest: &mut &[u8],
-    ) -> Result<Option<Bound<'py, PyBytes>>, FrameError> {
-        let next = if self.flags.any(Flag::REFRAMED) {
-            // A function of the user's may cut: no borrow over it.
-            let own = self.if_extra(|extra| extra.framing.clone()).flatten();
-            framing::next(&self.decoder, own.as_ref().unwrap_or(&self.server.get().framing), rest)
-        } else {
-            framing::next(&self.decoder, &self.server.get().framing, rest)
-        };
-        Ok(match next? {
-            Some(Message::Lent(bytes)) => Some(memory::bytes(py, bytes)),
-            Some(Message::Whole(message)) => Some(message.finish(py)),
-            None => None,
-        })
     }
 
     /// Takes messages from the front of `rest` until none is whole or handling has to stop.
@@ -352,7 +328,11 @@ impl Connection {
                 self.server.get().suspended(1);
                 let done = slf.getattr(intern!(slf.py(), "_handler_done"))?;
                 task.call_method1(slf.py(), intern!(slf.py(), "add_done_callback"), (done,))?;
-                let former = self.extra(|extra| extra.task.replace(task));
+                let now = core.get().now();
+                let former = self.extra(|extra| {
+                    extra.busy_since = now;
+                    extra.task.replace(task)
+                });
                 drop(former);
                 Ok(())
             }

@@ -118,6 +118,9 @@ impl Connection {
         if plain.is_empty() || self.flags.any(Flag::CLOSED) {
             return Ok(());
         }
+        if self.flags.any(Flag::TAPPED) {
+            self.tap_received(slf.py(), plain);
+        }
         self.take_in(slf, core, plain)
     }
 

@@ -100,9 +100,15 @@ impl Connection {
         account.written.set(account.written.get() + bytes as u64);
         account.messages_out.set(account.messages_out.get() + 1);
         self.server.get().count_queued();
-        if !self.flags.any(Flag::DIRTY) {
-            self.flags.set(Flag::DIRTY);
-            core.get().reactor.mark_dirty(self.token);
+        let bits = self.flags.those(Flag::DIRTY | Flag::TAPPED);
+        if bits != Flag::DIRTY {
+            if bits & Flag::DIRTY == 0 {
+                self.flags.set(Flag::DIRTY);
+                core.get().reactor.mark_dirty(self.token);
+            }
+            if bits & Flag::TAPPED != 0 {
+                self.tap_queued(slf.py(), bytes);
+            }
         }
         if self.conn.borrow().over() {
             self.press(slf, core, bytes)?;
@@ -185,20 +191,26 @@ impl Connection {
     ) -> PyResult<()> {
         match outcome {
             Ok(Flushed::Empty) => {
-                if self.flags.any(Flag::CLOSING | Flag::STALLED) {
+                if self.flags.any(Flag::CLOSING | Flag::STALLED | Flag::TAPPED) {
+                    self.tap_left(slf.py());
                     if self.flags.any(Flag::CLOSING) {
                         return self.sent_all(slf, core);
                     }
                     self.note_stall(core.get(), false);
                 }
             }
-            Ok(Flushed::Again) => core.get().reactor.mark_later(self.token),
+            Ok(Flushed::Again) => {
+                self.tap_left(slf.py());
+                core.get().reactor.mark_later(self.token);
+            }
             Ok(Flushed::Waiting) => {
+                self.tap_left(slf.py());
                 if self.server.get().options.watches_writes {
                     self.note_stall(core.get(), true);
                 }
             }
             Err(error) => {
+                self.tap_left(slf.py());
                 let code = code_of(&error);
                 let error = os_error(&error);
                 return self.end(slf, core, code, error.value(slf.py()).to_string(), Some(error));

@@ -112,7 +112,12 @@ impl Connection {
             account.written.set(account.written.get() + message.len() as u64);
             account.messages_out.set(account.messages_out.get() + 1);
             self.server.get().count_queued();
+            let bytes = message.len();
             self.conn.borrow_mut().keep(&core.reactor.pool, Box::new(message));
+            if self.flags.any(Flag::TAPPED) {
+                // SAFETY: what closes a connection runs with the GIL held.
+                self.tap_queued(unsafe { Python::assume_attached() }, bytes);
+            }
         }
     }
 

@@ -1,24 +1,31 @@
-//! How long handlers take, if somebody wants to know: two looks at the clock for what was received at once.
+//! How long handlers take: of each connection to the kernel's tick, always; exactly, with two looks at the clock for what
+//! was received at once, if somebody wants to know.
 
 use std::time::Instant;
 
+use wireway_core::sys;
+
 use super::{Connection, Flag};
 
-/// When handling began, and how many messages had come before; None: nobody wants to know.
-pub(super) type Timing = Option<(Instant, u64)>;
+/// When handling began: to the tick; exactly, and how many messages had come before, if somebody wants to know.
+pub(super) type Timing = (f64, Option<(Instant, u64)>);
 
 impl Connection {
     /// Handling begins.
     #[inline]
     pub(super) fn begin_timing(&self) -> Timing {
-        self.server.get().timing().map(|began| (began, self.account.messages_in.get()))
+        let exact = self.server.get().timing().map(|began| (began, self.account.messages_in.get()));
+        (sys::last_tick(), exact)
     }
 
     /// Notes how long handlers took. What came at once shares the time equally; one that is suspended has all of its
     /// own, from the moment when it was its turn, when it is done.
     #[inline]
     pub(super) fn end_timing(&self, timing: Timing) {
-        if let Some((began, before)) = timing {
+        let (tick, exact) = timing;
+        let handlers = &self.account.handlers;
+        handlers.set(handlers.get() + (sys::last_tick() - tick));
+        if let Some((began, before)) = exact {
             self.note_time(began, self.account.messages_in.get() - before);
         }
     }

@@ -16,6 +16,7 @@ use crate::interp;
 use crate::outcome;
 
 use super::options::{self, Options, WhenSlow};
+use super::record::Record;
 use super::tls::Role;
 use super::{Handlers, RECORDS, ServerCore, fanout, peer_of, stats};
 
@@ -54,6 +55,7 @@ impl ServerCore {
             spending: Cell::new(false),
             tls: RefCell::new(None),
             handshake: Cell::new(f64::INFINITY),
+            noticing: RefCell::default(),
         })
     }
 
@@ -110,6 +112,24 @@ impl ServerCore {
         Connection::adopt(slf, core, fd, picture)
     }
 
+    /// `call(connection)` hears of each connection that is new or has got another name.
+    fn _notice(&self, call: Py<PyAny>) {
+        self.noticing.borrow_mut().push(call);
+    }
+
+    /// It hears no more.
+    fn _ignore(&self, py: Python<'_>, call: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut kept = Vec::new();
+        let former = self.noticing.take();
+        for each in former {
+            if !each.bind(py).eq(call)? {
+                kept.push(each);
+            }
+        }
+        drop(self.noticing.replace(kept));
+        Ok(())
+    }
+
     /// The open connections.
     fn connections(slf: &Bound<'_, Self>) -> Vec<Py<Connection>> {
         let py = slf.py();
@@ -125,12 +145,36 @@ impl ServerCore {
             .collect()
     }
 
-    /// What is known of the connections that ended, oldest first: the last 10,000.
-    #[pyo3(signature = (most = RECORDS))]
-    fn records<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Bound<'py, PyList>> {
+    /// The open connection of that number.
+    fn _find(slf: &Bound<'_, Self>, number: u64) -> Option<Py<Connection>> {
+        let endpoints = slf.get().core.get().endpoints.borrow();
+        endpoints.iter().find_map(|endpoint| match endpoint {
+            Endpoint::Connection(connection)
+                if connection.get().number() == number && connection.get().belongs_to(slf) =>
+            {
+                Some(connection.clone_ref(slf.py()))
+            }
+            _ => None,
+        })
+    }
+
+    /// What is known of the connections that ended, oldest first: the last `most` of the last 10,000. `code`: only of
+    /// those that ended so; `after`: only of those that ended later on the loop's clock, seconds.
+    #[pyo3(signature = (most = RECORDS, code = None, after = f64::NEG_INFINITY))]
+    fn records<'py>(
+        &self,
+        py: Python<'py>,
+        most: usize,
+        code: Option<&str>,
+        after: f64,
+    ) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         let records = self.records.borrow();
-        for record in records.iter().skip(records.len().saturating_sub(most)) {
+        let wanted =
+            |record: &&Record| record.at > after && code.is_none_or(|code| record.code == code);
+        let newest = records.iter().rev().map(|record| &**record);
+        let found: Vec<_> = newest.filter(wanted).take(most).collect();
+        for record in found.into_iter().rev() {
             list.append(record.evidence(py, None)?)?;
         }
         Ok(list)
@@ -273,6 +317,11 @@ impl ServerCore {
                 visit.call(connection)?;
             }
         }
+        if let Ok(noticing) = self.noticing.try_borrow() {
+            for call in noticing.iter() {
+                visit.call(call)?;
+            }
+        }
         if let Ok(drained) = self.drained.try_borrow() {
             visit.call(&*drained)?;
         }
@@ -283,5 +332,6 @@ impl ServerCore {
         drop(self.handlers.take());
         drop(self.held.take());
         drop(self.drained.take());
+        drop(self.noticing.take());
     }
 }
