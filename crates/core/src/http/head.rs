@@ -85,6 +85,7 @@ fn is_of_another_version(data: &[u8]) -> bool {
     let start = data.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
     let line = data[start..].split(|&byte| byte == b'\r').next().unwrap_or(&[]);
     match line.rsplit(|&byte| byte == b' ').next() {
+        _ if has_bare_newline(&data[..start]) => false,
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
             let ours = *major == b'1' && matches!(minor, b'0' | b'1');
             major.is_ascii_digit() && minor.is_ascii_digit() && !ours
