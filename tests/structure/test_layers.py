@@ -14,7 +14,7 @@ from support.tree import ROOT, python_files, rust_files
 PACKAGE = ROOT / "python" / "wireway"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"_native", "errors"}),
+    frozenset({"_native", "errors", "events"}),
     frozenset({"units"}),
     frozenset({"config"}),
     frozenset({"framing", "backend"}),

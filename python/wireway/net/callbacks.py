@@ -11,6 +11,7 @@ from typing import Any
 
 from wireway._native import Connection
 from wireway.errors import ConfigError, Refused
+from wireway.events import Event, EventHandler, heard, tell
 from wireway.net.closing import CloseReason
 from wireway.net.offload import Offload, is_async
 
@@ -21,7 +22,7 @@ BatchHandler = Callable[[Connection, list[bytes]], Awaitable[None] | None]
 ConnectHandler = Callable[[Connection], Awaitable[Any] | Any]
 CloseHandler = Callable[[Connection, CloseReason], None]
 
-NAMES = ("on_connect", "on_message", "on_batch", "on_close", "on_stall")
+NAMES = ("on_connect", "on_message", "on_batch", "on_close", "on_stall", "on_event")
 
 
 class Callbacks:
@@ -33,6 +34,7 @@ class Callbacks:
         self.on_batch: BatchHandler | None = None
         self.on_close: CloseHandler | None = None
         self.on_stall: Callable[[Any], object] | None = None
+        self.on_event: EventHandler | None = None
         self.offload: Offload | None = None
         """`on_message` blocks: where it runs instead."""
 
@@ -65,13 +67,36 @@ class Callbacks:
             raise ConfigError(f"handler {what} has no method that a server calls: {known}")
         return [(name, getattr(whole, name)) for name in own]
 
-    def connect(self) -> ConnectHandler | None:
-        """`on_connect` for the native half, which sees what a plain function returns, not what a coroutine does."""
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens to events."""
+        return self.on_event is not None or heard()
+
+    def tell(self, event: Event) -> None:
+        """Hand an event to who listens."""
+        tell(event, self.on_event)
+
+    def connect(self, opened: Callable[[Connection], None] | None) -> ConnectHandler | None:
+        """`on_connect` for the native half, which sees what a plain function returns, not what a coroutine does.
+
+        :param opened: called before it, if somebody wants to know.
+        """
         handler = self.on_connect
-        if handler is None or not is_async(handler):
-            return handler
+        if handler is None:
+            return opened
+        if not is_async(handler):
+            if opened is None:
+                return handler
+
+            def meet(conn: Connection) -> Any:
+                opened(conn)
+                return handler(conn)
+
+            return meet
 
         async def greet(conn: Connection) -> None:
+            if opened is not None:
+                opened(conn)
             if await handler(conn) is False:
                 raise Refused("on_connect refused it")
 

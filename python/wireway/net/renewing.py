@@ -10,10 +10,11 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wireway._native import ServerCore
 from wireway.errors import ConfigError, WirewayError
+from wireway.events import CertificatesRead, CertificatesRefused, Event, logged
 from wireway.net.address import Address
 from wireway.net.tls import Tls
 
@@ -48,6 +49,9 @@ class Securing:
         self._core: ServerCore | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._signalled: asyncio.AbstractEventLoop | None = None
+        self._place = str(secured[0]) if secured else ""
+        self.hear: Callable[[Event], None] | None = None
+        """Who is told."""
         self._seen: _Seen = ()
         self._tried: _Seen = ()
 
@@ -90,14 +94,20 @@ class Securing:
             raise WirewayError("there is nothing to reload: the server does not run, or has no TLS")
         self._seen = self._look()
         self._load()
-        logger.info("TLS: read %s again", self._names())
+        self._tell(CertificatesRead(server=self._place), logging.INFO, "TLS: read %s again", self._names())
 
     def reload_or_report(self) -> None:
         """The same for who can not be told: what is wrong is logged, once."""
         try:
             self.reload()
         except ConfigError as error:
-            logger.error("%s; the certificates from before stay in use", error)
+            event = CertificatesRefused(server=self._place, why=str(error))
+            self._tell(event, logging.ERROR, "%s; the certificates from before stay in use", error)
+
+    def _tell(self, event: Event, level: int, text: str, *words: object) -> None:
+        logger.log(level, text, *words, extra=logged(event))
+        if self.hear is not None:
+            self.hear(event)
 
     def _load(self) -> None:
         assert self._tls is not None

@@ -30,6 +30,18 @@ from wireway.config import (
     native_options,
 )
 from wireway.errors import ConfigError, WirewayError
+from wireway.events import (
+    ConnectionClosed,
+    ConnectionOpened,
+    ConnectionRefused,
+    DrainBegan,
+    DrainEnded,
+    EventHandler,
+    ServerStarted,
+    ServerStopped,
+    TlsHandshakeFailed,
+    logged,
+)
 from wireway.framing import Framing, Raw
 from wireway.loop import EventLoop
 from wireway.net.address import Address, parse, url_of
@@ -69,6 +81,7 @@ _P = TypeVar("_P", bound=ProcessHandler)
 _B = TypeVar("_B", bound=BatchHandler)
 _C = TypeVar("_C", bound=ConnectHandler)
 _X = TypeVar("_X", bound=CloseHandler)
+_V = TypeVar("_V", bound=EventHandler)
 _S = TypeVar("_S", bound="Callable[[Stall], object]")
 
 
@@ -154,6 +167,7 @@ class Server:
             raise ConfigError(f"drain_timeout is {drain_timeout!r}, it must be at least 0 seconds")
         self._drain_timeout = drain_timeout
         self._callbacks = Callbacks()
+        self._securing.hear = self._callbacks.tell
         self._threads, self._processes = threads, processes
         if threads is not None or processes is not None:
             Offload(_nothing, threads=threads, processes=processes)  # refuses what is wrong
@@ -163,6 +177,7 @@ class Server:
         self._given: Listening | None = None
         self._reach: Reach | None = None
         self._timed = False
+        self._place = ""  # its first address, also when it has ended
         self._leaving: list[Callable[[], Awaitable[None]]] = []  # at the end of `serve`, while the others still answer
         self._held = False  # starts without accepting: see runnable.py
         self._listeners: Sequence[Listener | Door] = []
@@ -249,6 +264,13 @@ class Server:
     def on_stall(self, handler: _S) -> _S:
         """Register ``handler(stall: Stall)``, a plain function, called on the loop when it turns again."""
         return self._take("on_stall", handler)
+
+    def on_event(self, handler: _V) -> _V:
+        """Register ``handler(event)``, a plain function, called on the loop for each event: see `wireway.events`.
+
+        It costs nothing where there is none. What it raises is logged, and changes nothing.
+        """
+        return self._take("on_event", handler)
 
     def _take(self, name: str, handler: _G) -> _G:
         self._callbacks.set(name, handler, started=self._core is not None)
@@ -471,7 +493,8 @@ class Server:
         raise_soft_limit()  # before anything is accepted: io_uring keeps the limit that an accept was armed under
         listening = listen(self._addresses, self._socket) if self._given is None else self._given
         self._given = None
-        offload = self._callbacks.offload
+        callbacks = self._callbacks
+        offload = callbacks.offload
         self._pool = None if offload is None else Pool(loop, offload)
         self._loop = loop
         self._tracebacks.clear()
@@ -495,6 +518,9 @@ class Server:
             from wireway.observe.stalls import Watching  # an import upward: see test_layers.py
 
             self._watching = Watching(loop, self._stalls, self._callbacks, self.addresses)
+        if callbacks.heard:
+            addresses = tuple(self.addresses)
+            callbacks.tell(ServerStarted(server=self._place, addresses=addresses, backend=loop.backend))
 
     def _accept(self) -> None:
         secured = self._listening.secured(self._addresses)
@@ -512,12 +538,15 @@ class Server:
 
     def _make_core(self, loop: EventLoop) -> ServerCore:
         callbacks = self._callbacks
+        heard = callbacks.heard
+        self._place = next(iter(self.addresses), "")
         handlers = {
             "message": callbacks.on_message if self._pool is None else self._pool.handle,
             "batch": callbacks.on_batch,
-            "connect": callbacks.connect(),
+            "connect": callbacks.connect(self._opened if heard else None),
             "closed": self._closed,
-            "wants_close": callbacks.on_close is not None,
+            "refused": self._refused if heard else None,
+            "wants_close": heard or callbacks.on_close is not None,
         }
         options = native_options(self._timeouts, self._limits, self._buffers, self._heartbeat, self._access)
         options["correlate"] = self._requests
@@ -553,8 +582,12 @@ class Server:
         core, loop, pool = self._core, self._loop, self._pool
         if core is None or loop is None:
             return
-        deadline = loop.time() + self._drain_timeout
+        began = loop.time()
+        deadline = began + self._drain_timeout
         self.stop()
+        heard = self._callbacks.heard and self._drained is None
+        if heard:
+            self._callbacks.tell(DrainBegan(server=self._place, open=len(core.connections())))
         late = self._stop_listening()
         self._securing.end()
         try:
@@ -571,11 +604,17 @@ class Server:
             await asyncio.wait_for(asyncio.shield(self._drained), max(deadline - loop.time(), 0.0))
         except TimeoutError:
             left = core.connections()
-            logger.warning("%d connections did not finish in %g s and are aborted", len(left), self._drain_timeout)
+            ended = DrainEnded(server=self._place, seconds=loop.time() - began, aborted=len(left))
+            text = "%d connections did not finish in %g s and are aborted"
+            logger.warning(text, len(left), self._drain_timeout, extra=logged(ended))
         else:
             if pool is not None:
                 await pool.quiet(deadline - loop.time())
         finally:
+            if heard:
+                self._callbacks.tell(
+                    DrainEnded(server=self._place, seconds=loop.time() - began, aborted=len(core.connections()))
+                )
             for connection in core.connections():
                 connection._abort_and_cancel()
             if pool is not None:
@@ -586,6 +625,8 @@ class Server:
                     self._watching.close()
         if pool is not None:
             await pool.ended()
+        if heard:
+            self._callbacks.tell(ServerStopped(server=self._place))
 
     async def _let_end(self, connections: Callable[[], list[Connection]], deadline: float) -> None:
         """What a protocol does for its connections before they are drained; `deadline` is of the loop's clock."""
@@ -638,6 +679,20 @@ class Server:
         self._listening.close()
         return late
 
+    def _opened(self, connection: Connection) -> None:
+        self._callbacks.tell(ConnectionOpened(server=self._place, connection=connection.id, peer=connection.peer))
+
+    def _refused(self, evidence: Evidence) -> None:
+        self._callbacks.tell(
+            ConnectionRefused(
+                server=self._place,
+                connection=evidence.get("id", 0),
+                peer=evidence.get("peer"),
+                code=evidence.get("code", ""),
+                why=evidence.get("why", ""),
+            )
+        )
+
     def _closed(self, connection: Connection, evidence: Evidence) -> None:
         reason = CloseReason.of(connection, evidence)
         if reason.error is not None:
@@ -645,14 +700,35 @@ class Server:
             if len(self._tracebacks) > _TRACEBACKS:
                 del self._tracebacks[next(iter(self._tracebacks))]
         level = _LEVELS.get(reason.code, logging.DEBUG)
-        if logger.isEnabledFor(level):
+        is_logged, heard = logger.isEnabledFor(level), self._callbacks.heard
+        event = closed_event(self._place, connection, reason, evidence) if is_logged or heard else None
+        if event is not None and is_logged:
             exc = reason.error if reason.code == "handler-error" else None
             logger.log(
                 *(level, "connection %d from %s: %s: %s", connection.id, connection.peer, reason.code, reason.why),
                 exc_info=exc,
+                extra=logged(event),
             )
+        if event is not None and heard:
+            self._callbacks.tell(event)
         if self._callbacks.on_close is not None:
             self._callbacks.on_close(connection, reason)
+
+
+def closed_event(place: str, connection: Connection, reason: CloseReason, evidence: Evidence) -> ConnectionClosed:
+    """The end of a connection, as an event."""
+    kind = TlsHandshakeFailed if evidence.get("phase") == "tls-handshake" else ConnectionClosed
+    return kind(
+        server=place,
+        connection=connection.id,
+        peer=connection.peer,
+        code=reason.code,
+        side=reason.side,
+        why=reason.why,
+        age=reason.age,
+        bytes_in=reason.bytes_in,
+        bytes_out=reason.bytes_out,
+    )
 
 
 def _nothing() -> None:

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from wireway._native import LoopCore, StallMonitor, stall_mark
 from wireway.config import Stalls
+from wireway.events import Event, LoopStalled, logged
 
 __all__ = ["Stall", "Watching"]
 
@@ -80,6 +81,10 @@ class Handlers(Protocol):
     on_batch: Any
     on_close: Any
     on_stall: Callable[[Stall], object] | None
+
+    @property
+    def heard(self) -> bool: ...  # Whether anybody listens to events.
+    def tell(self, event: Event) -> None: ...  # Hand one to who listens.
 
 
 class Watching:
@@ -136,7 +141,8 @@ class Watching:
             count=seen.looks,
         )
         self._seen = _Seen()
-        logger.warning("%s: the loop turns again after %s", self._name, stall)
+        extra = logged(self._event(stall))
+        logger.warning("%s: the loop turns again after %s", self._name, stall, extra=extra)
         try:
             self._loop.call_soon_threadsafe(self._over, stall)
         except RuntimeError:  # closed meanwhile
@@ -182,8 +188,21 @@ class Watching:
 
     def _over(self, stall: Stall) -> None:
         self._keep(stall)
+        if self._handlers.heard:
+            self._handlers.tell(self._event(stall))
         if self._handlers.on_stall is not None:
             self._handlers.on_stall(stall)
+
+    def _event(self, stall: Stall) -> LoopStalled:
+        return LoopStalled(
+            at=stall.when + stall.seconds,
+            server=self._name,
+            seconds=stall.seconds,
+            cause=stall.cause,
+            handler=stall.handler,
+            connection=stall.connection,
+            peer=stall.peer,
+        )
 
     def _keep(self, stall: Stall) -> None:
         self._kept.append(stall)

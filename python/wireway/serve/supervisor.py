@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from wireway.errors import WirewayError
+from wireway.events import WorkerDied, WorkersReplaced, WorkerStarted, logged, tell
 from wireway.serve.halls import Halls
 from wireway.serve.notify import notify, reloading, watchdog_interval
 from wireway.serve.spawning import Process
@@ -174,10 +175,13 @@ class Supervisor:
                 self._stopping.set()
                 return
         wait = min(BACKOFF * 2 ** (self._deaths[number] - 1), LONGEST_BACKOFF)
+        event = WorkerDied(worker=number, pid=process.pid, how=how, lived=lived)
         logger.error(
             "worker %d (process %d) died after %.1f s: %s; another is started in %.1f s",
             *(number, process.pid, lived, how, wait),
+            extra=logged(event),
         )
+        tell(event)
         notify(f"STATUS=worker {number} died: {how}")
         await asyncio.sleep(wait)
 
@@ -188,7 +192,9 @@ class Supervisor:
         for member in process.members.values():
             member.state = "serving"
         text = "worker %d serves, process %d, generation %d"
-        logger.info(text, process.number, process.pid, process.generation)
+        event = WorkerStarted(worker=process.number, pid=process.pid, generation=process.generation)
+        logger.info(text, process.number, process.pid, process.generation, extra=logged(event))
+        tell(event)
         serving = {each.number for each in self._processes if each.is_ready}
         if not self._served and serving >= set(range(1, self._count + 1)):
             self._served = True
@@ -215,8 +221,10 @@ class Supervisor:
             halls = before if self._renew is None else self._renew(before)
             if halls is not None:
                 self._halls = halls
-            if halls is not None and await self._replace_all(before):
-                logger.info("every worker was replaced")
+            event = WorkersReplaced(whole=halls is not None and await self._replace_all(before))
+            if event.whole:
+                logger.info("every worker was replaced", extra=logged(event))
+            tell(event)
             notify("READY=1", f"STATUS={self._count} workers serve")
 
     async def _replace_all(self, before: Halls) -> bool:
