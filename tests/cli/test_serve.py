@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -38,7 +39,7 @@ class Running:
         return found[1]
 
     def try_it(self) -> str:
-        line = self.field("try it").replace("python3", sys.executable, 1)
+        line = self.field("try it").replace("wireway", f"{sys.executable} -m wireway", 1)
         return subprocess.run(line, shell=True, check=True, capture_output=True, text=True, timeout=30).stdout
 
     def end(self, number: int) -> tuple[int, str, str]:
@@ -77,20 +78,21 @@ def test_its_own_line_works_on_every_back_end_and_a_signal_ends_it_with_0(
     assert re.match(
         r"limit [\d,]+, in use [\d,]+: room for about [\d,]+ connections \(.+\)$", server.field("descriptors")
     )
-    assert server.try_it() == "b'hello\\n'\n"
+    assert server.try_it().strip() == "hello"
     assert server.end(number) == (0, "stopped\n", "")
 
 
-def test_length_framing(start: Start) -> None:
-    server = start("--port", "0", "--framing", "length")
-    assert server.try_it() == "b'\\x00\\x00\\x00\\x05hello'\n"
+@pytest.mark.parametrize("framing", ["length", "length:2:le", "lines", "varint", "fixed:5", "tpkt", "delimiter:0d0a"])
+def test_framings_by_their_names(start: Start, framing: str) -> None:
+    server = start("--port", "0", "--framing", framing)
+    assert server.try_it().strip() == "hello"
 
 
 def test_a_socket_file_which_is_gone_afterwards(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "echo.sock"
     server = start("--unix", str(path))
     assert server.field("address") == f"unix://{path}"
-    assert server.try_it() == "b'hello\\n'\n"
+    assert server.try_it().strip() == "hello"
     assert server.end(signal.SIGTERM)[0] == 0
     assert not path.exists()
 
@@ -98,7 +100,7 @@ def test_a_socket_file_which_is_gone_afterwards(start: Start, tmp_path: Path) ->
 def test_all_addresses_of_this_machine_are_tried_through_loopback(start: Start) -> None:
     server = start("--host", "0.0.0.0", "--port", "0")
     assert "127.0.0.1" in server.field("try it")
-    assert server.try_it() == "b'hello\\n'\n"
+    assert server.try_it().strip() == "hello"
 
 
 def test_what_a_peer_has_sent_is_answered_before_the_end(start: Start) -> None:
@@ -123,6 +125,7 @@ def test_a_taken_port_is_one_line_and_status_6() -> None:
     [
         (("--backend", "kqueue"), 2, "unknown back end 'kqueue'"),
         (("--host", "no-such-host.invalid"), 2, "'no-such-host.invalid'"),
+        (("--framing", "lenght:4"), 2, "'lenght:4'"),
         (("--host", "192.0.2.1"), 2, "192.0.2.1 is not an address of this machine"),
         (("--unix", "/nonexistent/echo.sock"), 4, "/nonexistent/echo.sock"),
     ],
@@ -156,7 +159,32 @@ def test_the_environment_names_a_back_end() -> None:
     assert "'iocp'" in error
 
 
-@pytest.mark.parametrize("options", [("--port", "65536"), ("--framing", "json"), ("--nonsense",)])
+def test_logs_for_programs() -> None:
+    process = subprocess.Popen([*COMMAND, "--port", "0", "--log", "json"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    event = json.loads(process.stderr.readline())
+    assert (event["event"], event["level"], event["what"]) == ("started", "info", "echo, raw framing")
+    assert event["listeners"][0]["addresses"][0].startswith("tcp://127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    assert [json.loads(line)["event"] for line in process.communicate(timeout=30)[1].splitlines()] == ["stopped"]
+    assert process.returncode == 0
+
+
+def test_a_failure_for_programs() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        status, error = fails("--port", str(other.getsockname()[1]), "--log", "json")
+    line = json.loads(error)
+    assert (status, line["level"], "is taken by another program" in line["message"]) == (6, "error", True)
+
+
+def test_there_is_no_such_service() -> None:
+    done = subprocess.run([*COMMAND[:-1], "ecko"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "there is no service 'ecko', there are echo, chat, web" in done.stderr
+    assert 'did you mean "echo"?' in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--port", "65536"), ("--nonsense",)])
 def test_a_command_line_that_cannot_be_read_is_status_2(options: tuple[str, ...]) -> None:
     status, error = fails(*options)
     assert status == 2

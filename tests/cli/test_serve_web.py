@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -34,12 +35,13 @@ class Web:
             [*COMMAND, *words, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
+        assert self.process.stderr is not None
         self.said = ""
-        for line in self.process.stdout:
+        for line in self.process.stderr if "json" in words else self.process.stdout:
             self.said += line
-            if "stop it" in line:
+            if "stop it" in line or '"event": "started"' in line:
                 break
-        found = [line.split()[-1] for line in self.said.splitlines() if line.startswith("  address")]
+        found = re.findall(r"(tcp://[\d.:]+)", self.said)
         assert found, self.said + self.process.communicate()[1]
         self.url = found[0].replace("tcp://", "http://")
 
@@ -79,7 +81,10 @@ def test_a_folder(folder: Path) -> None:
 def test_an_application_and_a_log_for_programs(folder: Path) -> None:
     web = Web(folder, "shop:app", "--log", "json")
     assert web.get("/a?b=c") == b"from the app"
-    lines = [json.loads(line) for line in web.end()[1].splitlines()]
+    out, err = web.end()
+    lines = [json.loads(line) for line in (web.said + err).splitlines()]
+    assert out == ""
+    assert [line["event"] for line in lines if "event" in line] == ["started", "stopped"]
     [access] = [line for line in lines if line["logger"] == "wireway.access"]
     assert access["level"] == "info"
     assert '"GET /a?b=c HTTP/1.1" 200 12' in access["message"]

@@ -10,7 +10,8 @@ import contextlib
 import logging
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import wireway
 from wireway.observe.control import Control
@@ -32,10 +33,20 @@ class Company:
     :param metrics: where metrics and health are told: an address, ``host:port``, or a port of loopback. None: nowhere.
     :param registry: metrics of the service, which are told too.
     :param is_worker: it is one of several processes, whose supervisor has the sockets.
+    :param control: where the control socket is, if not where they usually are; False: there is none.
     """
 
-    def __init__(self, what: str, metrics: str | None, *, registry: Any = None, is_worker: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        metrics: str | None,
+        *,
+        registry: Any = None,
+        is_worker: bool = False,
+        control: Path | Literal[False] | None = None,
+    ) -> None:
         self._what, self._is_worker = what, is_worker
+        self._control: Path | Literal[False] | None = control
         self._address, self._registry = metrics, registry
         self._metrics: Metrics | None = None
 
@@ -71,18 +82,20 @@ class Company:
     @property
     def lines(self) -> dict[str, str]:
         """What is said of it at the start."""
-        if self._metrics is None:
-            return {}
-        where = self._metrics.addresses[0].replace("tcp://", "http://", 1)
-        return {"metrics": f"{where}/metrics, health on /livez and /readyz"}
+        found = {} if self._control is False else {"control": str(self._control or Control.usual_path())}
+        if self._metrics is not None:
+            where = self._metrics.addresses[0].replace("tcp://", "http://", 1)
+            found["metrics"] = f"{where}/metrics, health on /livez and /readyz"
+        return found
 
     async def run(self, servers: Sequence[wireway.Server]) -> None:
         """Tell of these servers until the loop ends and cancels it."""
         async with contextlib.AsyncExitStack() as company:
-            try:
-                await company.enter_async_context(Control(servers, self._what))
-            except (wireway.WirewayError, OSError) as error:
-                logging.getLogger("wireway.control").warning("no control socket: %s", error)
+            if self._control is not False:
+                try:
+                    await company.enter_async_context(Control(servers, self._what, self._control))
+                except (wireway.WirewayError, OSError) as error:
+                    logging.getLogger("wireway.control").warning("no control socket: %s", error)
             if self._metrics is not None:
                 self._metrics.watch(servers)
                 await company.enter_async_context(self._metrics)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
@@ -19,8 +19,10 @@ from typer.core import TyperGroup
 
 import wireway
 from wireway.configuration.mistakes import ConfigurationError
+from wireway.serve.supervisor import StartError
+from wireway.services import BrokenServiceError
 
-__all__ = ["Exit", "Failure", "PlainGroup", "for_people", "one_line", "status_of", "writable"]
+__all__ = ["Exit", "Failure", "PlainGroup", "for_people", "lines_of", "one_line", "status_of", "tell", "writable"]
 
 INTERRUPTED = 128 + 2
 """The exit status after Ctrl-C: 128 and SIGINT, as shells have it."""
@@ -81,7 +83,9 @@ def status_of(error: BaseException) -> Exit:
     match error:
         case Failure():
             return error.status
-        case ConfigurationError():
+        case StartError(status=int(status)):
+            return Exit(status)
+        case ConfigurationError() | BrokenServiceError():
             return Exit.CONFIG
         case wireway.AddressInUseError():
             return Exit.TAKEN
@@ -115,6 +119,21 @@ def writable(path: Path) -> None:
         raise Failure(f"{path} may not be written by this user: write elsewhere", Exit.PERMISSION)
 
 
+def _echo(text: str) -> None:
+    typer.echo(f"Error: {text}", err=True)
+
+
+tell: Callable[[str], object] = _echo
+"""How a line that tells of a failure is written; `logs.py` writes it for programs."""
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """What an error says: one line, or one for each mistake in a configuration file."""
+    if isinstance(error, ConfigurationError | StartError):
+        return str(error).splitlines()
+    return [one_line(error)]
+
+
 @contextmanager
 def for_people() -> Iterator[None]:
     """Turn errors of the library, of the kernel and of the command into one line on stderr and an exit status.
@@ -124,11 +143,6 @@ def for_people() -> Iterator[None]:
     """
     try:
         yield
-    except ConfigurationError as error:
-        with suppress(OSError):
-            for mistake in error.mistakes:
-                typer.echo(f"Error: {mistake}", err=True)
-        raise typer.Exit(Exit.CONFIG) from None
     except (Failure, wireway.WirewayError) as error:
         raise typer.Exit(_say(error)) from None
     except BrokenPipeError:
@@ -142,7 +156,8 @@ def for_people() -> Iterator[None]:
 def _say(error: BaseException) -> int:
     """Tell an error, and return its exit status. A stderr that can not be written to changes nothing of it."""
     with suppress(OSError):
-        typer.echo(f"Error: {one_line(error)}", err=True)
+        for line in lines_of(error):
+            tell(line)
     return int(status_of(error))
 
 

@@ -1,4 +1,4 @@
-"""What every `wireway serve X` has in common: options, logs, the lines at the start, `--reload`.
+"""What every `wireway serve X` has in common: its options, and how it is run.
 
 Owns what a person sees of a running server. Knows no service.
 """
@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
-import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 import wireway
+from wireway.cli import logs
 from wireway.cli.accompanying import Company
+from wireway.cli.announcing import Listens, announce, stopped
 from wireway.cli.failing import Exit, Failure, for_people
-from wireway.net.descriptors import budget
+from wireway.cli.logs import LogStyle
+from wireway.cli.reloading import run_again_and_again
 from wireway.serve.spawning import VARIABLE
 
 __all__ = [
@@ -39,6 +38,7 @@ __all__ = [
     "Unix",
     "Workers",
     "address",
+    "near",
     "readable",
     "tls_of",
 ]
@@ -61,13 +61,6 @@ Reload = Annotated[bool, typer.Option("--reload", help="Start anew when a .py or
 
 _WORKER: dict[str, int] | None = json.loads(os.environ.get(VARIABLE, "null"))
 """Which worker this process is, if it is one. Read here, since the worker removes it at its start."""
-
-
-class LogStyle(StrEnum):
-    """How log lines look."""
-
-    HUMAN = "human"
-    JSON = "json"
 
 
 Log = Annotated[LogStyle, typer.Option(help="Log lines for people, or one JSON object each.")]
@@ -133,21 +126,21 @@ class Running:
 
     def begin(self) -> None:
         """Set the log up; under `--reload` run the command in a child, and never return."""
-        _log(self.log)
+        logs.set_up(self.log)
         if self.reload:
-            _run_again_and_again(list(self.watched) or [Path.cwd()])
-            raise typer.Exit(Exit.OK)
+            raise typer.Exit(run_again_and_again(list(self.watched) or [Path.cwd()]))
 
     def serve(
         self,
         server: wireway.Server,
-        try_it: str,
+        try_it: str | Callable[[str], str],
         more: Callable[[], dict[str, str]] = dict,
         others: Callable[[], Sequence[wireway.Server]] = tuple,
     ) -> None:
         """Serve until Ctrl-C or SIGTERM.
 
-        :param try_it: a shell line that shows that it works; ``{address}``, ``{host}`` and ``{port}`` are filled in.
+        :param try_it: a shell line that shows that it works; ``{address}``, ``{host}`` and ``{port}`` are filled in. Or
+            what makes one of the first address.
         :param others: servers that run with it, asked for once it listens: the control socket tells of them too.
         :param more: further lines of the start, asked for once it listens.
         """
@@ -156,7 +149,7 @@ class Running:
         company = Company(self.what, self.metrics, registry=self.registry, is_worker=_WORKER is not None)
 
         def started(running: wireway.Server) -> None:
-            self._announce(running, try_it, {**more(), **company.lines})
+            self._announce(running, try_it, more(), company.lines)
             tasks.append(asyncio.ensure_future(company.run([running, *others()])))
 
         with for_people():
@@ -166,30 +159,32 @@ class Running:
             finally:
                 company.close()
         if _WORKER is None:
-            typer.echo("stopped")
+            stopped()
 
-    def _announce(self, server: wireway.Server, try_it: str, more: dict[str, str]) -> None:
-        """Say what runs, where, on what, within which limits, and how to try it. Of several workers the first does."""
+    def _announce(
+        self,
+        server: wireway.Server,
+        try_it: str | Callable[[str], str],
+        more: Mapping[str, str],
+        beside: Mapping[str, str],
+    ) -> None:
+        """Say what runs. Of several workers the first does."""
         if _WORKER is not None and (_WORKER["number"], _WORKER["generation"]) != (1, 1):
             return
-        place = server.addresses[0]
+        place = near(server.addresses[0])
         host, _, port = place.partition("://")[2].rpartition(":")
-        host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
-        found = budget(server.backend)
-        lines = {
-            "address": ", ".join(server.addresses),
-            "back end": f"{server.backend} ({server.backend_reason})",
-            **({} if self.workers == "1" else {"workers": self.workers}),
-            "descriptors": f"limit {found.usable:,}, in use {found.in_use:,}: "
-            f"room for about {found.room:,} connections ({found.remedy})",
-            **more,
-            "try it": try_it.format(address=place, host=host, port=port),
-            "stop it": "Ctrl-C",
-        }
-        typer.echo(f"wireway {wireway.__version__}: {self.what}")
-        for name, text in lines.items():
-            typer.echo(f"  {name:<12} {text}")
-        sys.stdout.flush()
+        line = try_it(place) if callable(try_it) else try_it.format(address=place, host=host, port=port)
+        lines = {**more, **({"try it": line} if line else {})}
+        listens = Listens(what=self.what, server=server, workers=_workers(self.workers) or 1, more=lines)
+        announce(self.what, [listens], beside)
+
+
+def near(address: str) -> str:
+    """An address of this machine by which one that stands for all of them is reached."""
+    scheme, _, place = address.partition("://")
+    host, colon, port = place.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
+    return f"{scheme}://{host}{colon}{port}"
 
 
 def _workers(text: str) -> int | Literal["auto"] | None:
@@ -198,50 +193,3 @@ def _workers(text: str) -> int | Literal["auto"] | None:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise typer.BadParameter(f"{text!r} is neither a number from 1 up nor auto", param_hint="--workers")
     return int(text) if int(text) > 1 else None
-
-
-# --- logs -------------------------------------------------------------------------------------------------------
-
-
-class _JsonLines(logging.Formatter):
-    """One object a line: time, level, logger, message, and what a record has in `fields`; error with its traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03}",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def _log(style: LogStyle) -> None:
-    handler = logging.StreamHandler()
-    human = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    handler.setFormatter(_JsonLines() if style is LogStyle.JSON else human)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-
-
-# --- reload -----------------------------------------------------------------------------------------------------
-
-
-def _run_again_and_again(watched: list[Path]) -> None:
-    import watchfiles
-
-    command = [sys.executable, "-m", "wireway", *(word for word in sys.argv[1:] if word != "--reload")]
-
-    def said(changes: set[tuple[watchfiles.Change, str]]) -> None:
-        names = sorted({Path(path).name for _, path in changes})
-        typer.echo(f"changed: {', '.join(names[:5])}; starting anew")
-
-    watchfiles.run_process(
-        *watched,
-        target=shlex.join(command),
-        target_type="command",
-        callback=said,
-        watch_filter=watchfiles.PythonFilter(extra_extensions=(".toml",)),
-    )

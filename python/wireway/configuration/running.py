@@ -15,7 +15,7 @@ from wireway.configuration.document import Document
 from wireway.configuration.making import listener_of, make_servers
 from wireway.configuration.reading import ReadConfiguration, read_configuration
 from wireway.configuration.shape import ListenerTable
-from wireway.net.runnable import Runnable
+from wireway.net.runnable import Follower, Runnable
 from wireway.serve.halls import Place, Plan
 from wireway.serve.running import run_plan
 from wireway.serve.spawning import Assignment
@@ -110,7 +110,11 @@ def _work(
             if workers_of(table) >= assignment.number
         ]
         seats = iter(assignment.seats)
-        servers = {next(seats).name: Runnable(server) for each in made for server in each.servers}
+        servers: dict[str, Runnable] = {}
+        for each in made:
+            first, *others = each.servers
+            for one in (Runnable(first), *map(Follower, others)):
+                servers[next(seats).name] = one
     except (wireway.WirewayError, OSError) as error:
         assignment.fail(str(error), status_of(error))
         raise SystemExit(1) from None

@@ -55,6 +55,11 @@ class Securing:
         self._seen: _Seen = ()
         self._tried: _Seen = ()
 
+    @property
+    def options(self) -> Tls | None:
+        """As they were given."""
+        return self._tls
+
     def check(self) -> None:
         """:raises ConfigError: the files can not be used."""
         if self._tls is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wireway.config import Handover
     from wireway.net.server import Server
 
-__all__ = ["Runnable"]
+__all__ = ["Follower", "Runnable"]
 
 
 class Runnable:
@@ -32,6 +32,19 @@ class Runnable:
     def run_addresses(self) -> list[str]:
         """The addresses that it was made with."""
         return [str(address) for address in self._server._addresses]
+
+    def groups(self) -> dict[str, Any]:
+        """What it was made with, by the names of its arguments."""
+        server = self._server
+        return {
+            "framing": server._framing,
+            "timeouts": server._timeouts,
+            "heartbeat": server._heartbeat,
+            "limits": server._limits,
+            "buffers": server._buffers,
+            "access": server._access,
+            "tls": server._securing.options,
+        }
 
     # --- listening sockets --------------------------------------------------------------------------------
 
@@ -99,3 +112,28 @@ class Runnable:
         connection = core._adopt(fd, picture)
         connection.state = state
         return connection
+
+
+class Follower(Runnable):
+    """A server that another one starts and ends with itself. It has sockets and connections of its own."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.start = self.serve = self.close = _done
+        self.stop = _nothing
+
+    def accept(self) -> None:
+        """Let peers in, unless it does: see `Runnable.accept`."""
+        if not self._server._listeners:
+            super().accept()
+
+    async def start_held(self, sockets: Iterable[socket.socket] | None) -> None:
+        """The other one starts it."""
+
+
+async def _done() -> None:
+    pass
+
+
+def _nothing() -> None:
+    pass

@@ -60,10 +60,15 @@ class Control:
     def __init__(self, servers: Sequence[Server], what: str = "", path: Path | None = None) -> None:
         self._servers = list(servers)
         self._what = what
-        self.path = folder() / f"{os.getpid()}.sock" if path is None else path
+        self.path = self.usual_path() if path is None else path
         self._own_folder = path is None
         self._traces: dict[Connection, tuple[Trace, asyncio.Task[None]]] = {}
         self._server: Server | None = None
+
+    @staticmethod
+    def usual_path() -> Path:
+        """Where that of this process is unless told."""
+        return folder() / f"{os.getpid()}.sock"
 
     async def __aenter__(self) -> Self:
         if self._own_folder:

@@ -68,8 +68,9 @@ class Service:
     summary: str
     """What it does, in one line."""
     make: Callable[[Listener, Any], wireway.Server | Sequence[wireway.Server]]
-    """Makes its server from a `Listener` and its `options`; several, if it has `more` addresses, in their order. It
-    opens nothing: servers do when they start. What is wrong is a `ConfigError`."""
+    """Makes its server from a `Listener` and its `options`; behind it, if it has `more` addresses, those for them, in
+    their order, which the first starts and ends with itself. Nothing is opened: servers do that when they start. What
+    is wrong is a `ConfigError`."""
     options: type = NoOptions
     """A frozen dataclass of the service's own options, each with a text below it: what the command and the file take
     beside that which every listener has. Types: bool, int, float, str, `Path`, `Literal`, tuples of str, those of
