@@ -1,128 +1,153 @@
-//! Making the connections: many under way at once, or so many a second.
+//! Making the connections: many under way at once, or so many a second. The part of a run that comes first.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::options::Options;
-use crate::run::{Conn, Shared};
+use crate::conn::{Conn, State};
+use crate::run::Run;
+use crate::wire::{Progress, Wire};
 
 /// Connections that are being made at once, without a rate.
 const AT_ONCE: usize = 128;
+/// Between two looks for what takes too long.
+const LOOK: Duration = Duration::from_millis(20);
 
-fn begin_connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    match socket.connect(&to.into()) {
-        Err(error) if error.raw_os_error() != Some(libc_einprogress()) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
-    }
-}
-
-/// EINPROGRESS of Linux (asm-generic/errno.h): `ErrorKind::InProgress` is not stable.
-const fn libc_einprogress() -> i32 {
-    115
-}
-
-/// Makes them; what went wrong is counted in `errors`.
-pub fn connect(
-    options: &Options,
-    shared: &Shared,
-    poll: &mut Poll,
-    errors: &mut BTreeMap<String, u64>,
-) -> io::Result<Vec<Conn>> {
-    let mut conns: Vec<Conn> = Vec::with_capacity(options.connections);
-    let mut pending: VecDeque<(usize, Instant)> = VecDeque::new();
-    let mut waiting = vec![];
-    let mut events = Events::with_capacity(1024);
-    let began = Instant::now();
-    let (mut begun, mut settled, mut last) = (0, 0, None);
-    while settled < options.connections && !shared.stop.load(Ordering::Relaxed) {
-        let allowed = options
-            .connect_rate
-            .map_or(settled + AT_ONCE, |rate| (began.elapsed().as_secs_f64() * rate) as usize + 1)
-            .min(options.connections);
-        while begun < allowed {
-            let source = options.sources.get(begun % options.sources.len().max(1)).copied();
-            match begin_connect(options.address, source) {
-                Ok(mut socket) => {
-                    let both = Interest::READABLE | Interest::WRITABLE;
-                    poll.registry().register(&mut socket, Token(waiting.len()), both)?;
-                    pending.push_back((waiting.len(), Instant::now()));
-                    waiting.push(Some(socket));
-                }
-                Err(error) => {
-                    settled += 1;
-                    *errors.entry(format!("connect: {error}")).or_default() += 1;
-                    last = Some(error);
-                }
+impl Run<'_> {
+    /// Makes them all, or finds out that it can not.
+    pub fn connect_all(&mut self) -> io::Result<()> {
+        self.connect_since = Instant::now();
+        self.to_begin.extend(0..self.conns.len());
+        while self.pending > 0 && !self.shared.stop.load(Ordering::Relaxed) {
+            self.begin_some();
+            self.poll_events(Duration::from_millis(1))?;
+            for (index, readable, ended) in std::mem::take(&mut self.happened) {
+                self.happen(index, readable, ended);
             }
-            begun += 1;
+            self.give_up_what_takes_too_long(LOOK);
         }
-        poll.poll(&mut events, Some(Duration::from_millis(1)))?;
-        for event in &events {
-            let index = event.token().0;
-            let Some(socket) = waiting.get_mut(index).and_then(Option::take) else { continue };
-            let outcome = match socket.take_error() {
-                Ok(None) => match socket.peer_addr() {
-                    Err(error) if error.kind() == ErrorKind::NotConnected => {
-                        waiting[index] = Some(socket);
-                        continue;
-                    }
-                    other => other.map(|_| ()),
-                },
-                Ok(Some(error)) | Err(error) => Err(error),
+        self.figures.connecting = self.connect_since.elapsed().as_secs_f64();
+        self.figures.connected = self.open as u64;
+        Ok(())
+    }
+
+    /// Begins as many as may be begun now.
+    pub fn begin_some(&mut self) {
+        let rate = self.share.part(self.options.connect_rate);
+        let at_once = (AT_ONCE / self.share.of).max(1);
+        while let Some(&index) = self.to_begin.front() {
+            let may = match rate {
+                Some(rate) => {
+                    self.begun as f64 <= self.connect_since.elapsed().as_secs_f64() * rate
+                }
+                None => self.connecting < at_once,
             };
-            settled += 1;
-            match outcome {
-                Ok(()) => {
-                    shared.connected.fetch_add(1, Ordering::Relaxed);
-                    waiting[index] = Some(socket);
+            if !may {
+                return;
+            }
+            let sources = &self.options.sources;
+            let place = self.share.number + index * self.share.of;
+            let source = sources.get(place % sources.len().max(1)).copied();
+            let made = Wire::begin(self.address, source, self.options.tls.as_ref())
+                .and_then(|mut wire| wire.watch(self.poll.registry(), index).map(|()| wire));
+            let conn = &mut self.conns[index];
+            match made {
+                // A Unix socket whose listen queue is full: later, as long as it may take.
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock
+                        && conn.wanted.elapsed() < self.options.connect_timeout =>
+                {
+                    return;
                 }
                 Err(error) => {
-                    *errors.entry(format!("connect: {error}")).or_default() += 1;
-                    last = Some(error);
+                    self.to_begin.pop_front();
+                    self.begun += 1;
+                    self.connecting += 1;
+                    self.not_made(index, error);
+                }
+                Ok(wire) => {
+                    self.to_begin.pop_front();
+                    self.begun += 1;
+                    self.connecting += 1;
+                    conn.wire = Some(wire);
+                    conn.state = State::Connecting(Instant::now());
                 }
             }
         }
-        while let Some(&(index, at)) = pending.front() {
-            let made = waiting[index].as_ref().is_none_or(|socket| socket.peer_addr().is_ok());
-            if !made && at.elapsed() < options.connect_timeout {
-                break;
+    }
+
+    /// Goes on with one that is being made; whether it is open now.
+    pub fn go_on_connecting(&mut self, index: usize) -> bool {
+        let Some(wire) = &mut self.conns[index].wire else { return false };
+        match wire.make(&mut self.buffer) {
+            Ok(Progress::UnderWay) => false,
+            Ok(Progress::Made) => {
+                self.connecting -= 1;
+                self.pending -= 1;
+                self.open += 1;
+                self.figures.reconnected += u64::from(self.loading);
+                let conn = &mut self.conns[index];
+                conn.state = State::Open;
+                conn.writable = true;
+                conn.heard = Instant::now();
+                self.shared.connected.fetch_add(1, Ordering::Relaxed);
+                true
             }
-            pending.pop_front();
-            if !made {
-                waiting[index] = None;
-                settled += 1;
-                *errors.entry("connect: timed out".to_owned()).or_default() += 1;
-                last = Some(io::Error::from(ErrorKind::TimedOut));
+            Err(error) => {
+                self.not_made(index, error);
+                false
             }
         }
     }
-    for mut socket in waiting.into_iter().flatten() {
-        if socket.peer_addr().is_err() {
-            continue;
+
+    fn not_made(&mut self, index: usize, error: io::Error) {
+        let text = error.to_string();
+        let plain = text.split(" (os error").next().unwrap_or_default();
+        self.figures.went_wrong(&format!("connect: {plain}"), 1);
+        self.refused = Some(error);
+        self.connecting -= 1;
+        self.pending -= 1;
+        let conn = &mut self.conns[index];
+        self.total_in_flight -= conn.in_flight;
+        (conn.state, conn.wire) = (State::Lost, None);
+        (conn.in_flight, conn.unsent) = (0, 0);
+        conn.under_way.clear();
+    }
+
+    /// The server ended it: it is made again.
+    pub fn make_again(&mut self, index: usize) {
+        let (now, expected) = (Instant::now(), &self.expected);
+        let conn = &mut self.conns[index];
+        let dirty = conn.dirty;
+        *conn = Conn { dirty, ..Conn::new(expected, now) };
+        self.open -= 1;
+        self.pending += 1;
+        self.to_begin.push_back(index);
+    }
+
+    /// Looks, every so often, for connections that take too long: to be made, or to answer.
+    pub fn give_up_what_takes_too_long(&mut self, every: Duration) {
+        let now = Instant::now();
+        if now - self.looked < every {
+            return;
         }
-        // Anew, so that its events carry its place among the connections.
-        poll.registry().reregister(
-            &mut socket,
-            Token(conns.len()),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
-        conns.push(Conn::new(socket));
+        self.looked = now;
+        for index in 0..self.conns.len() {
+            let conn = &self.conns[index];
+            match conn.state {
+                State::Connecting(since) if now - since > self.options.connect_timeout => {
+                    self.not_made(index, io::Error::new(ErrorKind::TimedOut, "timed out"));
+                }
+                State::Open
+                    if conn.in_flight > 0
+                        && now.saturating_duration_since(conn.heard) > self.options.timeout =>
+                {
+                    let text = format!("no answer within {:?}", self.options.timeout);
+                    self.count_unanswered(index, now);
+                    self.lose(index, &text, false);
+                }
+                _ => {}
+            }
+        }
     }
-    if conns.is_empty() {
-        return Err(last.unwrap_or_else(|| io::Error::from(ErrorKind::Interrupted)));
-    }
-    Ok(conns)
 }

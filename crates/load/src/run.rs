@@ -1,380 +1,272 @@
-//! The run itself: one thread, one epoll, edge-triggered.
+//! The run itself, on one thread: one epoll, edge-triggered.
+//!
+//! ```text
+//!   connect ──> warm-up ──> measured ──> draining ──> figures
+//! ```
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{self, ErrorKind};
+use std::sync::Barrier;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Poll};
 
-use crate::connect::connect;
-use crate::figures::{Figures, histogram, run_time};
+use crate::answers::Expected;
+use crate::conn::Conn;
+use crate::figures::{Figures, thread_times};
 use crate::message::Stream;
-use crate::options::Options;
+use crate::options::{Address, Options, Share, Shared};
+use crate::schedule::Schedule;
 
-const BUFFER: usize = 256 * 1024;
-/// A server that says nothing for so long is not measured on.
-const STUCK: Duration = Duration::from_secs(5);
-/// Open: messages that may be under way at once, over all.
-const MOST_OPEN: u64 = 2_000_000;
+/// Bytes that are sent or read at once.
+pub const BUFFER: usize = 256 * 1024;
+/// Between two looks for connections that take too long.
+const LOOK: Duration = Duration::from_millis(100);
+/// The longest sleep: another thread may have said stop.
+const SLEEP: Duration = Duration::from_millis(50);
 
-/// What another thread sees of a run, and how it ends it.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Connections that are made.
-    pub connected: AtomicU64,
-    /// Messages that came back, since the start.
-    pub messages: AtomicU64,
-    /// The run shall end.
-    pub stop: AtomicBool,
-}
-
-/// A connection, and what is under way on it.
-pub struct Conn {
-    socket: Option<TcpStream>,
-    /// Bytes that should have left.
-    unsent: usize,
-    /// Where in a frame the next byte to send is, and the next to come.
-    send_at: usize,
-    receive_at: usize,
-    /// When messages left, or were meant to, and how many at that time.
-    under_way: VecDeque<(Instant, u64)>,
-    in_flight: u64,
-    writable: bool,
-}
-
-impl Conn {
-    /// One that was just made.
-    pub fn new(socket: TcpStream) -> Self {
-        Self {
-            socket: Some(socket),
-            unsent: 0,
-            send_at: 0,
-            receive_at: 0,
-            under_way: VecDeque::new(),
-            in_flight: 0,
-            writable: true,
-        }
-    }
-}
-
-/// When something is measured.
+/// What is done with what comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     WarmUp,
     Measured,
     Draining,
 }
 
-struct Run<'a> {
-    options: &'a Options,
-    shared: &'a Shared,
-    stream: Stream,
-    buffer: Vec<u8>,
-    phase: Phase,
-    begin: Instant,
-    figures: Figures,
-    alive: usize,
-    total_in_flight: u64,
+/// A run, or the part of one that a thread has.
+pub struct Run<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) address: &'a Address,
+    pub(crate) share: Share,
+    pub(crate) shared: &'a Shared,
+    pub(crate) poll: Poll,
+    events: Events,
+    /// What the poller said: which connection, whether there is something to read, whether the server ended.
+    pub(crate) happened: Vec<(usize, bool, bool)>,
+    pub(crate) conns: Vec<Conn>,
+    pub(crate) expected: Expected,
+    pub(crate) figures: Figures,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) stream: Stream,
+    pub(crate) phase: Phase,
+    /// Whether messages flow: what is connected from then on is made again.
+    pub(crate) loading: bool,
+    pub(crate) begin: Instant,
+    /// Messages of the measured time that may still be sent; `None`: any number.
+    pub(crate) budget: Option<u64>,
+    /// Connections to be begun, begun so far, being made now, not there yet, open.
+    pub(crate) to_begin: VecDeque<usize>,
+    pub(crate) begun: u64,
+    pub(crate) connecting: usize,
+    pub(crate) pending: usize,
+    pub(crate) open: usize,
+    pub(crate) connect_since: Instant,
+    pub(crate) looked: Instant,
+    pub(crate) total_in_flight: u64,
+    /// Those that have something to send, and those that were not emptied.
+    pub(crate) dirty: Vec<usize>,
+    pub(crate) again: Vec<usize>,
+    /// Why a connection could not be made.
+    pub(crate) refused: Option<io::Error>,
 }
 
-/// Makes the connections, and the load.
-///
-/// # Errors
-/// No connection could be made, all were lost, or the server said nothing for five seconds.
-pub fn run(options: &Options, shared: &Shared) -> io::Result<Figures> {
-    let mut poll = Poll::new()?;
-    let began = Instant::now();
-    let mut errors = std::collections::BTreeMap::new();
-    let mut conns = connect(options, shared, &mut poll, &mut errors)?;
-    let stream = Stream::new(options.framing, options.size, BUFFER);
-    let mut run = Run {
-        options,
-        shared,
-        buffer: vec![0; BUFFER],
-        phase: Phase::WarmUp,
-        begin: Instant::now(),
-        alive: conns.len(),
-        total_in_flight: 0,
-        figures: Figures {
-            seconds: 0.0,
-            connecting: began.elapsed().as_secs_f64(),
-            connected: conns.len() as u64,
-            messages: 0,
-            intended: 0,
-            frame: stream.frame(),
-            latency: histogram(),
-            lateness: histogram(),
-            errors,
-            busy: 0.0,
-            each_second: Vec::new(),
-        },
-        stream,
-    };
-    run.drive(&mut poll, &mut conns)?;
-    Ok(run.figures)
-}
+impl<'a> Run<'a> {
+    /// One that has not begun.
+    pub fn new(
+        options: &'a Options,
+        address: &'a Address,
+        share: Share,
+        shared: &'a Shared,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
+        let expected = Expected::new(&options.answers);
+        let stream = Stream::new(options.message.clone(), BUFFER);
+        Ok(Self {
+            options,
+            address,
+            share,
+            shared,
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            happened: Vec::new(),
+            conns: (0..share.connections).map(|_| Conn::new(&expected, now)).collect(),
+            expected,
+            figures: Figures::new(stream.frame()),
+            buffer: vec![0; BUFFER],
+            stream,
+            phase: Phase::WarmUp,
+            loading: false,
+            begin: now,
+            budget: None,
+            to_begin: VecDeque::new(),
+            begun: 0,
+            connecting: 0,
+            pending: share.connections,
+            open: 0,
+            connect_since: now,
+            looked: now,
+            total_in_flight: 0,
+            dirty: Vec::new(),
+            again: Vec::new(),
+            refused: None,
+        })
+    }
 
-impl Run<'_> {
-    fn drive(&mut self, poll: &mut Poll, conns: &mut [Conn]) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
+    /// All of it; `together`: where the threads of a run wait for each other before they send.
+    pub fn drive(mut self, together: &Barrier) -> io::Result<(Figures, Option<io::Error>)> {
+        let connected = self.connect_all();
+        together.wait();
+        connected?;
+        if self.open > 0 && !self.stopped() {
+            self.load()?;
+        }
+        for wire in self.conns.iter_mut().filter_map(|conn| conn.wire.as_mut()) {
+            wire.say_goodbye();
+        }
+        Ok((self.figures, self.refused))
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits, and keeps what happened.
+    pub(crate) fn poll_events(&mut self, longest: Duration) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(longest)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => other?,
+        }
+        self.happened.clear();
+        for event in &self.events {
+            let ended = event.is_read_closed() || event.is_error();
+            let index = event.token().0;
+            if event.is_writable() {
+                self.conns[index].writable = true;
+            }
+            self.happened.push((index, event.is_readable() || ended, ended));
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> io::Result<()> {
         let start = Instant::now();
+        self.loading = true;
+        // Threads take turns: the messages of one are meant to leave between those of the others.
+        let rate = self.share.part(self.options.rate);
+        let shift = rate.map_or(0.0, |rate| self.share.number as f64 / self.share.of as f64 / rate);
+        let mut clock = Schedule::new(start + Duration::from_secs_f64(shift), rate);
+        let (mut ends, mut spent, mut idle) = (None, thread_times(), Duration::ZERO);
         self.begin = start + self.options.warm_up;
-        let mut ends = self.begin + self.options.duration;
-        let mut spent = run_time();
-        let (mut last_reply, mut answered) = (start, 0);
-        let mut clock = Schedule::new(start, self.options.rate);
-        let mut idle = Duration::ZERO;
-        if self.options.rate.is_none() {
-            for conn in conns.iter_mut() {
-                self.ask(conn, self.options.in_flight as u64, start);
+        if self.options.warm_up.is_zero() {
+            self.phase = Phase::Measured;
+            self.figures.measuring = true;
+            self.budget = self.share.count;
+            ends = self.options.duration.map(|duration| start + duration);
+        }
+        if rate.is_none() {
+            for index in 0..self.conns.len() {
+                self.ask_all(index, start);
             }
         }
         loop {
             let before = Instant::now();
-            poll.poll(&mut events, Some(clock.patience(before, self.phase == Phase::Draining)))?;
+            let patience = match self.phase {
+                _ if !self.again.is_empty() => Duration::ZERO,
+                _ if self.pending > 0 => Duration::from_millis(1),
+                Phase::Draining => SLEEP,
+                _ => clock.patience(before, SLEEP),
+            };
+            self.poll_events(patience)?;
             let now = Instant::now();
-            if events.is_empty() {
-                idle += now - before;
+            if self.happened.is_empty() && patience.is_zero() {
+                idle += now - before; // it looked without sleeping, and found nothing to do: that was no work
             }
             if self.phase == Phase::WarmUp && now >= self.begin {
-                self.phase = Phase::Measured;
-                ends += now - self.begin;
-                self.begin = now;
-                (spent, idle) = (run_time(), Duration::ZERO);
+                (self.phase, self.begin) = (Phase::Measured, now);
+                self.figures.measuring = true;
+                (spent, idle) = (thread_times(), Duration::ZERO);
+                ends = self.options.duration.map(|duration| now + duration);
+                // In a closed loop what is under way will be measured.
+                let under_way = if rate.is_none() { self.total_in_flight } else { 0 };
+                self.budget = self.share.count.map(|count| count.saturating_sub(under_way));
             }
-            let enough = self.options.count.is_some_and(|count| self.figures.messages >= count);
-            let stopped = self.shared.stop.load(Ordering::Relaxed);
-            if self.phase == Phase::Measured && (now >= ends || enough || stopped) {
-                let seconds = (now - self.begin).as_secs_f64();
-                self.figures.seconds = seconds;
-                // With a rate it looks without sleeping: what found nothing to do was no work.
-                let worked = (run_time() - spent) as f64 / 1e9 - idle.as_secs_f64().min(seconds);
-                let ran = (run_time() - spent) as f64 / 1e9;
-                self.figures.busy =
-                    if self.options.rate.is_some() { worked.max(0.0) } else { ran } / seconds;
-                self.phase = Phase::Draining;
-                ends = now + Duration::from_secs(1);
-            } else if (self.phase == Phase::WarmUp && stopped)
-                || (self.phase == Phase::Draining && (self.total_in_flight == 0 || now >= ends))
+            let lost = self.open == 0 && self.pending == 0;
+            if self.phase == Phase::Draining {
+                if self.total_in_flight == 0 || lost || ends.is_some_and(|ends| now >= ends) {
+                    for index in 0..self.conns.len() {
+                        self.count_unanswered(index, now);
+                    }
+                    return Ok(());
+                }
+                if self.stopped() {
+                    return Ok(());
+                }
+            } else if self.stopped() || lost || self.is_enough() || ends.is_some_and(|at| now >= at)
             {
-                return Ok(());
-            }
-            for event in &events {
-                let conn = &mut conns[event.token().0];
-                if event.is_writable() {
-                    conn.writable = true;
-                    self.flush(conn);
+                if lost {
+                    self.figures.ended = Some(self.why_all_were_lost());
                 }
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.receive(conn);
+                if self.phase == Phase::Measured {
+                    self.measured(now, spent, idle);
                 }
-            }
-            if self.phase != Phase::Draining {
-                self.send_what_is_due(conns, &mut clock);
-            }
-            let messages = self.shared.messages.load(Ordering::Relaxed);
-            if messages > answered || self.total_in_flight == 0 {
-                (last_reply, answered) = (now, messages);
-            } else if now - last_reply > STUCK {
-                return Err(io::Error::new(
-                    ErrorKind::TimedOut,
-                    "the server answers nothing for 5 s",
-                ));
-            }
-            if self.alive == 0 {
-                let why = self.figures.errors.keys().next().cloned().unwrap_or_default();
-                return Err(io::Error::new(
-                    ErrorKind::ConnectionReset,
-                    format!("every connection was lost: {why}"),
-                ));
-            }
-        }
-    }
-
-    /// Open: what was meant to leave by now, to each connection in turn.
-    fn send_what_is_due(&mut self, conns: &mut [Conn], clock: &mut Schedule) {
-        while let Some((number, meant)) = clock.due(Instant::now()) {
-            if self.phase == Phase::Measured && meant >= self.begin {
-                self.figures.intended += 1;
-                let late = Instant::now().saturating_duration_since(meant).as_nanos() as u64;
-                self.figures.lateness.saturating_record(late.max(1));
-            }
-            if self.total_in_flight >= MOST_OPEN {
-                *self
-                    .figures
-                    .errors
-                    .entry("too many under way: not sent".to_owned())
-                    .or_default() += 1;
-                continue;
-            }
-            let all = conns.len();
-            let Some(index) = (0..all)
-                .map(|more| (number as usize + more) % all)
-                .find(|&at| conns[at].socket.is_some())
-            else {
-                return;
-            };
-            self.ask(&mut conns[index], 1, meant);
-        }
-    }
-
-    fn ask(&mut self, conn: &mut Conn, messages: u64, at: Instant) {
-        conn.unsent += messages as usize * self.stream.frame();
-        conn.in_flight += messages;
-        self.total_in_flight += messages;
-        conn.under_way.push_back((at, messages));
-        if conn.writable {
-            self.flush(conn);
-        }
-    }
-
-    fn flush(&mut self, conn: &mut Conn) {
-        while conn.unsent > 0 {
-            let Some(socket) = &mut conn.socket else { return };
-            let length = conn.unsent.min(BUFFER);
-            match socket.write(self.stream.piece(conn.send_at, length)) {
-                Ok(sent) => {
-                    conn.unsent -= sent;
-                    conn.send_at = (conn.send_at + sent) % self.stream.frame();
+                if self.stopped() || lost {
+                    return Ok(());
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    conn.writable = false;
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.lose(conn, &error.to_string()),
+                self.phase = Phase::Draining;
+                ends = Some(now + self.options.timeout);
             }
+            self.turn(&mut clock, now);
         }
     }
 
-    fn receive(&mut self, conn: &mut Conn) {
-        loop {
-            let Some(socket) = &mut conn.socket else { return };
-            let got = match socket.read(&mut self.buffer) {
-                Ok(0) => return self.lose(conn, "closed by the server"),
-                Ok(got) => got,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return self.lose(conn, &error.to_string()),
-            };
-            if self.buffer[..got] != *self.stream.piece(conn.receive_at, got) {
-                return self.lose(
-                    conn,
-                    "other bytes came back than were sent: is it an echo with this framing?",
-                );
-            }
-            let there = conn.receive_at + got;
-            let whole = (there / self.stream.frame()) as u64;
-            conn.receive_at = there % self.stream.frame();
-            if whole > conn.in_flight {
-                return self.lose(conn, "more came back than was sent");
-            }
-            if whole > 0 {
-                let now = Instant::now();
-                self.take(conn, whole, now);
-                if self.options.rate.is_none() && self.phase != Phase::Draining {
-                    self.ask(conn, whole, now);
-                }
-            }
-            if got < BUFFER {
-                return; // it was emptied: what comes is a new edge
-            }
+    /// What there is to do now.
+    fn turn(&mut self, clock: &mut Schedule, now: Instant) {
+        let mut happened = std::mem::take(&mut self.happened);
+        for (index, readable, ended) in happened.drain(..) {
+            self.happen(index, readable, ended);
         }
-    }
-
-    fn take(&mut self, conn: &mut Conn, whole: u64, now: Instant) {
-        conn.in_flight -= whole;
-        self.total_in_flight -= whole;
-        self.shared.messages.fetch_add(whole, Ordering::Relaxed);
-        let measured = self.phase == Phase::Measured;
-        if measured {
-            self.figures.messages += whole;
-            let second = (now - self.begin).as_secs() as usize;
-            if self.figures.each_second.len() <= second {
-                self.figures.each_second.resize(second + 1, 0);
-            }
-            self.figures.each_second[second] += whole;
+        self.happened = happened;
+        for index in std::mem::take(&mut self.again) {
+            self.receive(index, true);
         }
-        let mut left = whole;
-        while left > 0 {
-            let Some((at, count)) = conn.under_way.front_mut() else { return };
-            let taken = left.min(*count);
-            // What was meant to leave in the measured time counts, also if it comes back after it: the slowest do.
-            let counts = match self.options.rate {
-                None => measured,
-                Some(_) => self.phase != Phase::WarmUp && *at >= self.begin,
-            };
-            if counts {
-                let passed = now.saturating_duration_since(*at).as_nanos() as u64;
-                self.figures.latency.saturating_record_n(passed.max(1), taken);
-            }
-            *count -= taken;
-            left -= taken;
-            if *count == 0 {
-                conn.under_way.pop_front();
-            }
+        if !self.to_begin.is_empty() {
+            self.begin_some();
         }
-    }
-
-    fn lose(&mut self, conn: &mut Conn, why: &str) {
-        conn.socket = None;
-        self.alive -= 1;
-        self.total_in_flight -= conn.in_flight;
-        conn.in_flight = 0;
-        conn.unsent = 0;
-        *self.figures.errors.entry(why.to_owned()).or_default() += 1;
-    }
-}
-
-/// When messages are meant to leave.
-struct Schedule {
-    start: Instant,
-    rate: Option<f64>,
-    next: u64,
-}
-
-impl Schedule {
-    fn new(start: Instant, rate: Option<f64>) -> Self {
-        Self { start, rate, next: 0 }
-    }
-
-    /// The next message that should have left by `now`, and when.
-    fn due(&mut self, now: Instant) -> Option<(u64, Instant)> {
-        let meant = self.start + Duration::from_secs_f64(self.next as f64 / self.rate?);
-        if meant > now {
-            return None;
+        self.give_up_what_takes_too_long(LOOK);
+        if self.phase != Phase::Draining {
+            self.send_what_is_due(clock, now);
         }
-        self.next += 1;
-        Some((self.next - 1, meant))
-    }
-
-    /// How long it may sleep. A poller sleeps for whole milliseconds: below two it looks again and again.
-    fn patience(&self, now: Instant, draining: bool) -> Duration {
-        let Some(rate) = self.rate.filter(|_| !draining) else { return Duration::from_millis(50) };
-        let meant = self.start + Duration::from_secs_f64(self.next as f64 / rate);
-        let left = meant.saturating_duration_since(now).min(Duration::from_millis(50));
-        if left < Duration::from_millis(2) {
-            Duration::ZERO
-        } else {
-            left - Duration::from_millis(1)
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.conns[index].dirty = false;
+            self.flush(index);
         }
+        self.dirty = dirty;
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn is_enough(&self) -> bool {
+        let Some(count) = self.share.count.filter(|_| self.phase == Phase::Measured) else {
+            return false;
+        };
+        let closed = self.options.rate.is_none();
+        (closed && self.figures.messages >= count)
+            || (self.budget == Some(0) && self.total_in_flight == 0)
+    }
 
-    #[test]
-    fn messages_are_due_at_their_time() {
-        let start = Instant::now();
-        let mut clock = Schedule::new(start, Some(1000.0));
-        let later = start + Duration::from_micros(2500);
-        let due: Vec<_> = std::iter::from_fn(|| clock.due(later)).collect();
-        let at = |number: u64| (number, start + Duration::from_millis(number));
-        assert_eq!(due, [at(0), at(1), at(2)]);
-        assert_eq!(Schedule::new(start, None).due(later), None);
+    fn measured(&mut self, now: Instant, spent: (u64, u64), idle: Duration) {
+        let seconds = (now - self.begin).as_secs_f64();
+        let (ran, waited) = thread_times();
+        let worked = (ran - spent.0) as f64 / 1e9 - idle.as_secs_f64();
+        self.figures.seconds = seconds;
+        self.figures.measuring = false;
+        self.figures.busy = (worked / seconds).clamp(0.0, 1.0);
+        self.figures.waited = ((waited - spent.1) as f64 / 1e9 / seconds).clamp(0.0, 1.0);
+    }
+
+    fn why_all_were_lost(&self) -> String {
+        let most = self.figures.errors.iter().max_by_key(|(_, times)| **times);
+        let why = most.map_or("", |(text, _)| text.as_str());
+        format!("every connection was lost: {why}")
     }
 }

@@ -53,6 +53,8 @@ class Exit(IntEnum):
     """The command needs a terminal, and has none."""
     NO_SERVER = 9
     """No running server was found to ask."""
+    NO_VERDICT = 10
+    """Nothing can be said of the server: the one who measured was the bottleneck."""
 
 
 class Failure(Exception):  # noqa: N818  (it is how a command ends, not an error of the library)

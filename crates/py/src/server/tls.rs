@@ -55,6 +55,13 @@ impl ServerCore {
     }
 }
 
+impl TlsClient {
+    /// The configuration, for who makes connections without a server.
+    pub fn config(&self) -> &ClientTls {
+        &self.0
+    }
+}
+
 #[pymethods]
 impl TlsServer {
     /// `identities`: certificate, key (PEM) and password of each. `client_auth`: "none", "optional" or "required".

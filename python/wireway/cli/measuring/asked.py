@@ -1,116 +1,82 @@
-"""From what a person writes to a run: URL, framing, durations, source addresses. Opens nothing but a name look-up."""
+"""What is wanted of one run. Owns the options and their form in JSON; opens nothing."""
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-import typer
-
 import wireway
 from wireway.cli.failing import Exit, Failure
-from wireway.framing.names import framing_of
-from wireway.net.address import parse
+from wireway.cli.measuring.targets import Target
+from wireway.framing.names import framing_name
+from wireway.units import duration
 
-__all__ = ["Wanted", "framing_for_load", "seconds_of", "sources_of", "target_of"]
-
-_UNITS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+__all__ = ["Wanted", "seconds_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """One measurement."""
+    """One measurement. Times in seconds, rates a second."""
 
-    host: str
-    port: int
-    framing: tuple[Any, ...]
-    """As `LoadRun` takes it."""
-    size: int
+    target: Target
+    message: bytes
+    framing: wireway.Framing
+    verify: str
     connections: int
+    connect_timeout: float
     in_flight: int
     rate: float | None
-    connect_rate: float | None
-    connect_timeout: float
-    duration: float
+    duration: float | None
     count: int | None
     warm_up: float
+    timeout: float
+    threads: int = 1
+    connect_rate: float | None = None
     sources: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def native(self) -> dict[str, Any]:
         """For `LoadRun`."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        same = ("verify", "connections", "connect_timeout", "in_flight", "rate", "duration", "count", "warm_up")
+        return {
+            **{name: getattr(self, name) for name in (*same, "timeout", "threads", "connect_rate", "sources")},
+            "addresses": self.target.addresses,
+            "tls": self.target.tls,
+            "message": self.message,
+            "framing": self.framing._native(),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs: what makes two runs alike."""
+        request = {"request": self.target.request} if self.target.http else {"framing": framing_name(self.framing)}
+        return {
+            "url": self.target.url,
+            "mode": "closed" if self.rate is None else "open",
+            "rate": self.rate,
+            "connections": self.connections,
+            "in_flight": self.in_flight if self.rate is None else None,
+            "size": len(self.message),
+            **request,
+            "verify": self.verify,
+            "threads": self.threads,
+            "duration": self.duration,
+            "count": self.count,
+            "warm_up": self.warm_up,
+            "timeout": self.timeout,
+            "connect_rate": self.connect_rate,
+            "sources": self.sources,
+        }
 
 
-def target_of(url: str) -> tuple[str, int]:
-    """The numeric address and the port of a ``tcp://`` URL.
-
-    :raises Failure: it is none that can be measured, or its name is unknown.
-    """
-    address = parse(url)
-    if address.scheme != "tcp":
-        raise Failure(f"{url}: bench speaks plain TCP only; give tcp://host:port", Exit.USAGE)
-    if address.port == 0 or address.host == "*":
-        raise Failure(f"{url}: give the host and the port of a server", Exit.USAGE)
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise Failure(f"{address.host!r} is unknown: {error.strerror}", Exit.USAGE) from None
-    return str(found[0][4][0]), address.port
-
-
-def framing_for_load(text: str) -> tuple[Any, ...]:
-    """The framing as `LoadRun` takes it.
-
-    :raises ConfigError: there is no such framing.
-    :raises Failure: it is one that load can not be made in.
-    """
-    match framing_of(text):
-        case wireway.Raw():
-            return ("raw",)
-        case wireway.Lines():
-            return ("lines",)
-        case wireway.LengthPrefix(width=width, byteorder=order) as found if found == wireway.LengthPrefix(
-            width, byteorder=order
-        ):
-            return ("length", width, order == "little")
-    raise Failure(f"load can not be made in {text!r}: take raw, lines or length:N[:le]", Exit.USAGE)
-
-
-def seconds_of(text: str, option: str) -> float:
+def seconds_of(text: str, option: str, *, zero: bool = False) -> float:
     """``10``, ``10s``, ``250ms``, ``2m``.
 
-    :raises typer.BadParameter: it is no time.
+    :param zero: it may be none at all.
+    :raises Failure: it is no time.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zµ]*)", text.strip())
-    if found is None or found[2] not in _UNITS:
-        raise typer.BadParameter(f"{text!r} is no time: write 10s, 250ms, 2m", param_hint=option)
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def sources_of(text: str | None) -> list[str]:
-    """``127.0.0.2``, ``127.0.0.2,127.0.0.3``, ``127.0.1.1-50``.
-
-    :raises typer.BadParameter: it names no addresses.
-    """
-    found: list[str] = []
-    for part in (text or "").split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first:
-            continue
-        try:
-            begin = ipaddress.ip_address(first)
-            number = int(last) if dash else int(str(begin).rpartition(".")[2] if begin.version == 4 else 0)
-            if not dash:
-                found.append(str(begin))
-                continue
-            stem = str(begin).rpartition(".")[0]
-            own = int(str(begin).rpartition(".")[2])
-            found += [str(ipaddress.ip_address(f"{stem}.{each}")) for each in range(own, number + 1)]
-        except ValueError:
-            raise typer.BadParameter(
-                f"{part!r} is no address, nor a range as 127.0.0.2-9", param_hint="--ifaddr"
-            ) from None
+    try:
+        found = duration(text)
+    except wireway.ConfigError as error:
+        raise Failure(f"{option}: {error}", Exit.USAGE) from None
+    if found == 0 and not zero:
+        raise Failure(f"{option} must be more than 0", Exit.USAGE)
     return found

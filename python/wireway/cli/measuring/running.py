@@ -1,4 +1,4 @@
-"""Runs of load: one with a progress bar, several to find the highest rate within a latency.
+"""One run of load, with a progress bar, and what its figures are worth.
 
 Owns when there is a verdict: where the client was the bottleneck, there is none.
 """
@@ -6,24 +6,28 @@ Owns when there is a verdict: where the client was the bottleneck, there is none
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass
 from typing import Any
 
+import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from wireway._native import LoadRun
+from wireway.cli.failing import Exit, Failure
 from wireway.cli.looking import quantity
 from wireway.cli.measuring.asked import Wanted
 
-__all__ = ["Outcome", "measure", "search"]
+__all__ = ["Outcome", "measure"]
 
 SATURATED = 0.95
 """The share of the time from which on the generator's thread counts as the limit."""
 LATE = 0.001
 """Seconds: when a hundredth of the messages left later than that, it was the generator who was late."""
-_STEPS = 8
-"""Steps of the search; each halves what is not known."""
+BACKLOG = 0.1
+"""Seconds: with a rate that is held, no more than what was meant to leave in that time is on its way at the end; in
+short runs no more than a quarter of all."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class Outcome:
 
     wanted: Wanted
     figures: dict[str, Any]
+    interrupted: bool = False
 
     @property
     def rate(self) -> float:
@@ -40,28 +45,59 @@ class Outcome:
         return self.figures["messages"] / seconds if seconds else 0.0
 
     @property
+    def p99(self) -> float:
+        """Seconds."""
+        found: float = self.figures["latency"]["percentiles"]["p99"]
+        return found
+
+    @property
     def bottleneck(self) -> str | None:
         """Why the client was the bottleneck, if it was."""
-        if self.figures["busy"] >= SATURATED:
-            return f"the client's thread was busy for {self.figures['busy']:.0%} of the time"
-        if self.wanted.rate is not None and self.figures["late_p99"] > LATE:
-            return f"the client sent late: p99 {self.figures['late_p99'] * 1e3:.1f} ms"
+        busy, waited = self.figures["busy"], self.figures["waited"]
+        if busy >= SATURATED:
+            return f"the client's thread was busy for {busy:.0%} of the time"
+        if self.wanted.rate is None:
+            if busy + waited >= SATURATED:
+                return f"the client's thread was busy for {busy:.0%} of the time and had no processor for {waited:.0%}"
+            return None
+        late: float = self.figures["lateness"]["p99"]
+        # What is a small part of the latencies did not make them.
+        if late > max(LATE, self.p99 / 10):
+            return f"the client sent late: p99 {late * 1e3:.1f} ms"
         return None
 
     @property
-    def holds(self) -> bool:
-        """Open: whether the server answered all that was meant to leave, but for one in a hundred."""
+    def went_wrong(self) -> bool:
+        """Whether an answer or a connection was not as it should be."""
+        return bool(self.figures["errors"]) or self.figures["ended"] is not None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing went wrong, and every message was answered."""
+        return not (self.went_wrong or self.figures["unanswered"] or self.figures["not_sent"])
+
+    @property
+    def held(self) -> bool | None:
+        """Open: whether the server answered as fast as it was asked. None: nobody can say, it was interrupted early."""
+        if self.wanted.rate is None or not self.figures["seconds"]:
+            return None
         intended: int = self.figures["intended"]
-        return not self.figures["errors"] and self.figures["messages"] >= 0.99 * intended
+        behind: int = intended - self.figures["messages"]
+        return behind <= max(0.01 * intended, min(BACKLOG * self.wanted.rate, intended / 4), 1.0)
 
 
-def measure(wanted: Wanted, console: Console | None, label: str = "") -> Outcome:
+def measure(wanted: Wanted, console: Console | None = None, label: str = "load") -> Outcome:
     """One run. Ctrl-C ends it and keeps what there is.
 
     :param console: where the progress bar is drawn, if it is a terminal; None: nowhere.
-    :raises OSError: no connection could be made, or all were lost.
+    :raises OSError: no connection could be made, or all were lost before anything came back.
+    :raises Failure: the message can not be sent so, or nothing came back.
+    :raises KeyboardInterrupt: a second Ctrl-C.
     """
-    run = LoadRun(wanted.as_dict())
+    try:
+        run = LoadRun(wanted.native())
+    except ValueError as error:
+        raise Failure(f"the message can not be sent: {error}", Exit.USAGE) from None
     outcome: list[dict[str, Any]] = []
     failed: list[BaseException] = []
 
@@ -75,55 +111,51 @@ def measure(wanted: Wanted, console: Console | None, label: str = "") -> Outcome
 
     # Not `Thread.join`: one that Ctrl-C interrupts takes the thread for ended (CPython 3.11).
     ended = threading.Event()
-    threading.Thread(target=work, daemon=True).start()
+    interrupted = False
     try:
+        threading.Thread(target=work, daemon=True).start()
         _show(run, ended, wanted, console, label)
     except KeyboardInterrupt:
+        interrupted = True
         run.stop()
     ended.wait()
+    if interrupted and (failed or not outcome[0]["seconds"]):
+        typer.echo("Interrupted before anything was measured.", err=True)
+        raise KeyboardInterrupt
     if failed:
         raise failed[0]
-    return Outcome(wanted, outcome[0])
+    found = Outcome(wanted, outcome[0], interrupted)
+    if not found.figures["messages"] and not interrupted:
+        raise Failure(f"{wanted.target.url}: {_nothing(found.figures)}", Exit.UNREACHABLE)
+    return found
+
+
+def _nothing(figures: dict[str, Any]) -> str:
+    errors = {text: count for text, count in figures["errors"].items() if not text.startswith("no answer")}
+    why = max(errors, key=lambda text: errors[text]) if errors else "does it answer, in this framing?"
+    return f"no answer came: {why}"
 
 
 def _show(run: LoadRun, ended: threading.Event, wanted: Wanted, console: Console | None, label: str) -> None:
     if console is None or not console.is_terminal:
         ended.wait()
         return
-    total = wanted.warm_up + wanted.duration
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}"), TimeRemainingColumn())
+    console.width -= 4  # room for the ^C that the terminal writes behind it
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[now]}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label or "load", total=total, now="")
-        before, passed = 0, 0.0
+        task = progress.add_task(label, total=1.0, now="connecting")
+        before, since, last = 0, None, time.monotonic()
         while not ended.wait(0.2):
             connected, messages = run.progress()
-            if messages:
-                passed = min(total, passed + 0.2)
-            now = f"{connected:,} connections  {quantity((messages - before) / 0.2)} messages/s"
-            before = messages
-            progress.update(task, completed=passed, now=now)
-
-
-def search(wanted: Wanted, within: float, console: Console | None) -> tuple[Outcome | None, list[Outcome]]:
-    """The highest rate whose p99 stays within so many seconds, and every run that was made to find it.
-
-    The closed loop tells the highest that is worth trying. Each try is a run of its own, with the whole duration.
-    None where not even a hundredth of that is within.
-
-    :raises OSError: see `measure`.
-    """
-    first = measure(replace(wanted, rate=None), console, "closed loop")
-    tries = [first]
-    low, high = 0.0, first.rate
-    best: Outcome | None = None
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if middle < max(1.0, first.rate / 100):
-            break
-        tried = measure(replace(wanted, rate=middle), console, f"{quantity(middle)}/s")
-        tries.append(tried)
-        if tried.holds and tried.figures["percentiles"][99.0] <= within:
-            low, best = middle, tried
-        else:
-            high = middle
-    return best, tries
+            now = time.monotonic()
+            if messages and since is None:
+                since = now
+            done = [0.0]
+            if since is not None and wanted.duration is not None:
+                done.append((now - since) / (wanted.warm_up + wanted.duration))
+            if wanted.count is not None:
+                done.append(messages / wanted.count)
+            speed = quantity((messages - before) / (now - last))
+            before, last = messages, now
+            text = f"{speed} messages/s  {connected:,} connections" if messages else f"{connected:,} connections"
+            progress.update(task, completed=min(1.0, max(done)), now=text)

@@ -1,136 +1,135 @@
-"""The figures of a run: for people, as JSON, as CSV, as a picture."""
+"""The figures of a run, for people in a terminal."""
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from wireway.cli.failing import Exit, Failure
-from wireway.cli.looking import quantity, span
+from wireway.cli.looking import quantity
 from wireway.cli.measuring.running import Outcome
+from wireway.cli.measuring.searching import Found, Verdict
+from wireway.framing.names import framing_name
 
-__all__ = ["as_dict", "check_picture", "draw", "show", "write_csv"]
+__all__ = ["latencies", "precise", "show", "show_search"]
 
 
-def as_dict(outcome: Outcome) -> dict[str, Any]:
-    """For programs. Times in seconds."""
-    figures = dict(outcome.figures)
-    figures["percentiles"] = {f"p{share:g}": value for share, value in figures["percentiles"].items()}
-    figures["errors"] = dict(figures["errors"])
-    return {
-        "options": outcome.wanted.as_dict(),
-        "rate": outcome.rate,
-        "bottleneck": outcome.bottleneck,
-        **figures,
-    }
+def precise(seconds: float) -> str:
+    """A latency in three digits: 535 µs, 1.02 ms, 12.3 s."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= 0.9995 * size:
+            return f"{_three(seconds / size)} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def _three(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def latencies(outcome: Outcome) -> dict[str, float]:
+    """Those that are shown, seconds."""
+    latency = outcome.figures["latency"]
+    return {"mean": latency["mean"], **latency["percentiles"], "max": latency["max"]}
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """For people."""
+    """All of it."""
     wanted, figures = outcome.wanted, outcome.figures
+    unit = "requests" if wanted.target.http else "messages"
+    what = wanted.target.request if wanted.target.http else f"{len(wanted.message):,} B, {framing_name(wanted.framing)}"
     how = (
-        f"{wanted.in_flight} in flight on each" if wanted.rate is None else f"{quantity(wanted.rate)} messages/s meant"
+        f"closed loop, {wanted.in_flight:,} in flight on each"
+        if wanted.rate is None
+        else f"open loop, {quantity(wanted.rate)} {unit}/s meant"
     )
-    console.print(
-        f"{figures['connected']:,} connections in {span(figures['connecting'])}, {how}, "
-        f"{wanted.size:,} B, {_framing(wanted.framing)}, {figures['seconds']:.1f} s"
-    )
+    made = f"{figures['connected']:,}"
+    if figures["connected"] < wanted.connections:
+        made += f" of {wanted.connections:,}"
+    console.print(f"{wanted.target.url}: {escape(what)}, {how}", highlight=False)
+    threads = f", {wanted.threads} threads" if wanted.threads > 1 else ""
+    console.print(f"{made} connections made in {precise(figures['connecting'])}{threads}")
     console.print()
-    speed = outcome.rate * figures["frame"]
-    console.print(
-        f"  {quantity(outcome.rate)} messages/s    {quantity(speed)}B/s each way    {figures['messages']:,} messages"
-    )
+    console.print(f"  {quantity(outcome.rate)} {unit}/s    {figures['messages']:,} in {figures['seconds']:.3g} s")
+    seconds = figures["seconds"] or 1.0
+    sent, received = (quantity(figures[way] / seconds) for way in ("sent", "received"))
+    console.print(f"  {sent}B/s out, {received}B/s in")
     if wanted.rate is not None:
         console.print(f"  {figures['intended']:,} were meant to leave; latency counts from then")
+    if figures["statuses"]:
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in figures["statuses"].items())
+        console.print(f"  responses by status: {statuses}")
     console.print()
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 2))
-    names = [f"p{share:g}" if share < 100 else "max" for share in figures["percentiles"]]
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_row(*(span(value) for value in figures["percentiles"].values()))
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    for name, value in latencies(outcome).items():
+        table.add_row(name, precise(value))
     console.print(table)
-    for text, count in figures["errors"]:
-        console.print(f"  [red]{count:,}[/red] times: {text}")
+    _complain(outcome, console, unit)
+
+
+def _complain(outcome: Outcome, console: Console, unit: str) -> None:
+    figures = outcome.figures
+    lines = []
+    for text, count in sorted(figures["errors"].items(), key=lambda pair: -pair[1]):
+        lines.append(f"[red]{count:,}[/red] {'time' if count == 1 else 'times'}: {escape(text)}")
+    if figures["unanswered"]:
+        lines.append(f"[red]{figures['unanswered']:,}[/red] {unit} were not answered; they count with what they waited")
+    if figures["not_sent"]:
+        lines.append(f"[red]{figures['not_sent']:,}[/red] {unit} did not leave: two million were under way")
+    if figures["reconnected"]:
+        lines.append(f"{figures['reconnected']:,} connections were made again after the server had ended them")
+    if figures["ended"] is not None:
+        lines.append(f"[red]It ended early: {escape(figures['ended'])}[/red]")
+    if outcome.interrupted:
+        lines.append("Interrupted: these are the figures so far.")
+    if outcome.held is False and outcome.bottleneck is None:
+        lines.append(f"[red]The rate was not held: {quantity(outcome.rate)} {unit}/s came back.[/red]")
     if outcome.bottleneck is not None:
-        console.print(f"\n  [yellow]No verdict: {outcome.bottleneck}. The server may do more.[/yellow]")
+        lines.append(f"[yellow]No verdict: {outcome.bottleneck}. The server may do more.[/yellow]")
+    if lines:
+        console.print()
+    for line in lines:
+        console.print(f"  {line}")
 
 
-def _framing(framing: tuple[Any, ...]) -> str:
-    match framing:
-        case ("length", width, little):
-            return f"length:{width}{':le' if little else ''}"
-    return str(framing[0])
+def show_search(found: Found, console: Console) -> None:
+    """The tries, and the verdict."""
+    limit = precise(found.within)
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("asked for", "came back", "p99", ""):
+        table.add_column(name, justify="left" if not name else "right")
+    for each in found.runs:
+        asked = "closed loop" if each.wanted.rate is None else f"{quantity(each.wanted.rate)}/s"
+        table.add_row(asked, f"{quantity(each.rate)}/s", precise(each.p99), _why(each, found.within))
+    console.print(table)
+    best = found.best.wanted.rate if found.best is not None else None
+    unit = "requests" if found.runs[0].wanted.target.http else "messages"
+    match found.verdict:
+        case Verdict.FOUND:
+            text = f"{best:,.0f} {unit}/s is the highest rate with p99 within {limit}; 5 % more are too many."
+        case Verdict.NONE:
+            least = min(found.runs[1:], key=lambda each: each.wanted.rate or 0)
+            text = f"No rate was found whose p99 stays within {limit}; at {quantity(least.wanted.rate or 0)}/s it was "
+            text += f"{precise(least.p99)}."
+        case Verdict.CLIENT if best is not None:
+            text = f"No verdict: at least {best:,.0f} {unit}/s with p99 within {limit}; "
+            text += "the client was the bottleneck beyond."
+        case Verdict.CLIENT:
+            text = "No verdict: the client was the bottleneck at every rate that was tried."
+        case Verdict.INTERRUPTED:
+            known = "" if best is None else f"; at least {best:,.0f} {unit}/s stay within {limit}"
+            text = f"Interrupted{known}."
+    console.print(f"\n  {text}")
 
 
-def write_csv(outcomes: list[Outcome], path: Path) -> None:
-    """A line for each run."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        names = ("connections", "in_flight", "size")
-        shares = list(outcomes[0].figures["percentiles"])
-        writer.writerow(
-            [*names, "intended_rate", "rate", "messages", "errors", *(f"p{share:g}" for share in shares), "bottleneck"]
-        )
-        for outcome in outcomes:
-            figures = outcome.figures
-            writer.writerow(
-                [
-                    *(getattr(outcome.wanted, name) for name in names),
-                    "" if outcome.wanted.rate is None else f"{outcome.wanted.rate:.1f}",
-                    f"{outcome.rate:.1f}",
-                    figures["messages"],
-                    sum(count for _, count in figures["errors"]),
-                    *(f"{figures['percentiles'][share]:.9f}" for share in shares),
-                    outcome.bottleneck or "",
-                ]
-            )
-
-
-def check_picture(path: Path) -> None:
-    """Whether `draw` can draw there: asked before the measurement, not after it.
-
-    :raises Failure: matplotlib is not there, or the file is of another kind.
-    """
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise Failure(f"{path}: a picture is .png or .svg", Exit.USAGE)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise Failure("a picture needs matplotlib: pip install 'wireway[plots]'", Exit.MISSING)
-
-
-def draw(outcomes: list[Outcome], path: Path) -> None:
-    """Latency by percentile, and messages by second, as PNG or SVG.
-
-    :raises Failure: see `check_picture`.
-    """
-    check_picture(path)
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    for outcome in outcomes:
-        label = "closed loop" if outcome.wanted.rate is None else f"{quantity(outcome.wanted.rate)}/s"
-        total, seen = sum(count for _, count in outcome.figures["histogram"]), 0
-        across, up = [], []
-        for value, count in outcome.figures["histogram"]:
-            seen += count
-            # As HDR histograms are drawn: each further nine has the same room.
-            across.append(1 / (1 - seen / total) if seen < total else total)
-            up.append(value * 1e3)
-        left.plot(across, up, label=label)
-        whole = outcome.figures["each_second"][: max(1, int(outcome.figures["seconds"]))]
-        right.plot(range(1, len(whole) + 1), [rate / 1e3 for rate in whole], marker=".", label=label)
-    left.set(xscale="log", yscale="log", xlabel="percentile", ylabel="latency, ms", title="Latency")
-    left.set_xticks([2, 10, 100, 1000, 10_000], ["50 %", "90 %", "99 %", "99.9 %", "99.99 %"])
-    right.set(xlabel="second", ylabel="thousand messages", title="Messages in each second", ylim=(0, None))
-    for axes in (left, right):
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend()
-    figure.savefig(path)
-    pyplot.close(figure)
+def _why(outcome: Outcome, within: float) -> str:
+    if outcome.wanted.rate is None:
+        return ""
+    if outcome.sound and outcome.held and outcome.p99 <= within:
+        return "within"
+    if outcome.bottleneck is not None:
+        return "the client was the bottleneck"
+    if outcome.figures["errors"]:
+        return escape(next(iter(outcome.figures["errors"])))
+    return "too slow" if outcome.held else "not held"
