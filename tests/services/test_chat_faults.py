@@ -141,6 +141,23 @@ def test_who_says_too_much_waits(run: Run) -> None:
     run(main)
 
 
+def test_a_flood_of_pings_is_held_back(run: Run) -> None:
+    """They are no messages, and each is work: the others do not wait for it."""
+
+    async def main() -> None:
+        chat = Chat(json=ANYWHERE, web=ANYWHERE)
+        async with chat.server, program(chat.json) as ann, browser(chat) as page:
+            page.writer.write(Frame(Opcode.PING, b"").serialize(mask=True) * 500_000)
+            for _ in range(10):
+                ann.send(type="rooms")
+                await ann.until("rooms")
+            assert chat.web is not None
+            assert chat.web.stats.bytes_in < 500_000
+            page.writer.transport.abort()
+
+    run(main)
+
+
 def test_who_does_not_read_goes(run: Run) -> None:
     """They are closed when a bound is reached, the others are told, and those who read have lost nothing."""
 

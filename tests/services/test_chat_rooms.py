@@ -199,6 +199,7 @@ def test_ids_grow_though_the_clock_stands() -> None:
     for _ in range(3):
         rooms.say(ann, "den", "hi")
     assert [event["id"] for event in told.take(ann)[-3:]] == [5_000_000, 5_000_001, 5_000_002]
+    assert rooms.counts == (1, 1, 3)
 
 
 def test_a_long_history_is_told_in_parts() -> None:

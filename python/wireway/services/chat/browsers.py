@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from urllib.parse import urlsplit
@@ -20,11 +21,14 @@ from websockets.frames import Frame, Opcode
 import wireway
 from wireway.http import HttpOptions
 from wireway.http.options import Receive, Scope, Send
+from wireway.services.chat.limits import ChatLimits
 from wireway.services.chat.rooms import Person
 
 __all__ = ["Browsers", "as_frame"]
 
 _KEEP_ALIVE = 65.0
+_LONG_A_SECOND = 8
+"""Of the longest messages."""
 _TRY_LATER = 1013
 _GOING_AWAY = 1001
 
@@ -38,6 +42,14 @@ def options(heartbeat: float | None, largest: int) -> HttpOptions:
     """Those of the server: a browser that answers no ping for two heartbeats is gone."""
     rest = None if heartbeat is None else max(_KEEP_ALIVE, 3 * heartbeat)
     return HttpOptions(message_size=largest, keep_alive=rest, ping=heartbeat)
+
+
+def slower(gate: wireway.Limits, limits: ChatLimits) -> wireway.Limits:
+    """The limits of the server: bytes too have a rate, for a thousand pings of six bytes are one piece that comes."""
+    if limits.rate is None or gate.byte_rate is not None:
+        return gate
+    a_second = _LONG_A_SECOND * limits.spoken(limits.text_length)
+    return replace(gate, byte_rate=a_second, byte_burst=max(a_second, limits.frame()))
 
 
 class Browsers:

@@ -86,14 +86,14 @@ class Rooms:
         self._crowds: dict[Room, None] = {}
         """Rooms where somebody came or went and nobody was told."""
         self._guests = 0
-        self._last_id = 0
+        self._last_id = self._said = 0
 
     # --- people -------------------------------------------------------------------------------------------
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """Rooms, people, and messages that were said."""
-        return len(self._rooms), len(self._nicks), self._last_id
+        return len(self._rooms), len(self._nicks), self._said
 
     def enter(self, outlet: Any) -> Person:
         """Somebody came. They are called guest and a number until they say otherwise.
@@ -260,6 +260,7 @@ class Rooms:
             "text": text,
             "time": round(now, 3),
         }
+        self._said += 1
         room.history.append(event)
         self._post.to_room(room, event, person)
 

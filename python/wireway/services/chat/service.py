@@ -14,7 +14,7 @@ from typing import Any
 
 import wireway
 from wireway.http import WebServer
-from wireway.services.chat.browsers import Browsers, as_frame, options
+from wireway.services.chat.browsers import Browsers, as_frame, options, slower
 from wireway.services.chat.limits import ChatLimits
 from wireway.services.chat.names import Mistake, check_name
 from wireway.services.chat.rooms import Event, Person, Room, Rooms
@@ -153,9 +153,9 @@ class Chat:
                 rate=limits.rate,
                 origins=origins,
             )
-            http = options(heartbeat, frame)
             server = WebServer if self._faces else _LeadingWeb
-            self.web = server(app=browsers, http=http, lifespan="off", **common(web))
+            about: dict[str, Any] = {**common(web), "limits": slower(shared["limits"], limits)}
+            self.web = server(app=browsers, http=options(heartbeat, frame), lifespan="off", **about)
             face = _Face(self.web, lambda event: [as_frame(as_json(event))])
             self._faces.append(face)
         if not self._faces:
