@@ -389,7 +389,7 @@ class Client:
         if self._failure is not None:
             why, error = self._failure
             evidence = {**evidence, "code": "handler-error", "why": why, "error": error, "side": "local"}
-        reason = CloseReason.of(connection, evidence)  # type: ignore[arg-type]
+        reason = CloseReason.of(connection, {**evidence, "dialled": True})  # type: ignore[typeddict-item]
         logger.debug("the connection to %s is lost: %s: %s", self._url, reason.code, reason.why)
         self._hold.connection, self._outlet.ready = None, False
         self._hold.cancel()

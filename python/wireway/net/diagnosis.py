@@ -89,6 +89,12 @@ def _reset(case: Case) -> Verdict:
             (_LINGER, _MIDDLEBOX),
         )
     if case.bytes_out == 0:
+        if case.bytes_in == 0 and case.dialled:
+            return Verdict(
+                "the server accepted and reset it without a byte in either direction: it takes no one like us now",
+                0.75,
+                (_LINGER, _MIDDLEBOX),
+            )
         if case.bytes_in == 0:
             return Verdict(
                 "the peer connected and reset without a byte in either direction: a health check or a port scan",
@@ -238,6 +244,12 @@ def _peer_closed(case: Case) -> Verdict:
             f"the peer ended its stream while {size(case.lost)} of ours had no acknowledgement: it did not wait",
             0.85,
             (killed, "it ended only its sending half and would have read on"),
+        )
+    if case.bytes_in == 0 and case.dialled:
+        return Verdict(
+            "the server accepted and ended it without a byte: it takes no one like us now, or has nothing to say",
+            0.7,
+            (killed,),
         )
     if case.bytes_in == 0:
         return Verdict("the peer connected and left without a byte: a health check or a port scan", 0.7, (killed,))

@@ -94,6 +94,8 @@ class Evidence(TypedDict, total=False):
     messages_out: int
     bytes_in: int
     bytes_out: int
+    dialled: bool
+    """This side connected; a server's connections came from the peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,7 @@ class Case:
     messages_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    dialled: bool = False
 
     @classmethod
     def of(cls, evidence: Evidence) -> Case:
@@ -140,6 +143,7 @@ class Case:
             messages_out=evidence.get("messages_out", 0),
             bytes_in=evidence.get("bytes_in", 0),
             bytes_out=evidence.get("bytes_out", 0),
+            dialled=evidence.get("dialled", False),
         )
 
     @property

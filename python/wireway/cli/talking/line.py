@@ -182,7 +182,8 @@ async def _connecting(plan: Plan, say: Say) -> AsyncIterator[Lines]:
 
     def closed(conn: wireway.Connection, evidence: dict[str, Any]) -> None:
         shaking.failed(conn, evidence)
-        Hold.of(conn).end(wireway.CloseReason.of(conn, Evidence(**evidence)))  # type: ignore[typeddict-item]
+        told = Evidence(**{**evidence, "dialled": True})  # type: ignore[typeddict-item]
+        Hold.of(conn).end(wireway.CloseReason.of(conn, told))
 
     # Not a `Client`: that closes when the peer has ended its half, and what stdin still has would be lost.
     handlers = {"message": None, "batch": None, "connect": hold, "closed": closed, "wants_close": True}
