@@ -24,7 +24,7 @@ import pytest
 from conftest import Run
 from support import netns
 from support.watched import House, Watched, house, peer
-from wireway import ConnectionClosedError, Keepalive, SocketOptions, connect
+from wireway import Keepalive, SocketOptions
 from wireway.net.closing import CloseReason
 
 USER_TIMEOUT = SocketOptions(keepalive=None, user_timeout=0.8)
@@ -107,21 +107,6 @@ def test_a_reset_without_a_byte_is_a_probe(run: Run) -> None:
                 reset(sock)
                 reason = await one.reason()
         told(reason, "peer-reset", "peer", "health check or a port scan", 0.7)
-
-    run(main)
-
-
-@pytest.mark.parametrize(("end", "code"), [(socket.socket.close, "peer-closed"), (reset, "peer-reset")])
-def test_a_server_that_says_nothing_is_no_port_scan(run: Run, end: Callable[[socket.socket], None], code: str) -> None:
-    async def main() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            client = connect(f"tcp://127.0.0.1:{listening.getsockname()[1]}")
-            async with client:
-                end(listening.accept()[0])
-                with pytest.raises(ConnectionClosedError):
-                    await client.receive()
-        assert client.closed_reason is not None
-        told(client.closed_reason, code, "peer", "the server accepted and", 0.6)
 
     run(main)
 

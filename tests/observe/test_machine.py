@@ -22,7 +22,7 @@ SOUND = {
     "proc/sys/net/ipv4/tcp_rmem": "4096\t131072\t6291456",
     "proc/sys/net/ipv4/tcp_wmem": "4096\t16384\t4194304",
     "proc/sys/net/ipv4/tcp_keepalive_time": "7200",
-    "proc/sys/kernel/osrelease": "6.8.0",
+    "proc/sys/kernel/osrelease": "6.12.8",
     "proc/meminfo": "MemTotal:       16000000 kB\nMemAvailable:   12000000 kB\n",
     "proc/self/cgroup": "0::/app.slice",
     "proc/self/status": "Name:\tpython\nSeccomp:\t0\n",
@@ -97,6 +97,10 @@ def test_a_machine_of_which_nothing_is_known(tmp_path: Path) -> None:
         ),
         ({"proc/sys/fs/file-max": "9000"}, "open files", "limit", "sysctl -w fs.file-max="),
         ({".dockerenv": ""}, "container", "note", "docker run --sysctl"),
+        (
+            {"run/systemd/system/x": "", "etc/systemd/system.conf": "[Manager]\n#A=1\nDefaultLimitNOFILE=1024:4096"},
+            *("descriptors of a service", "limit", "LimitNOFILE=10100"),
+        ),
     ],
 )
 def test_what_is_in_the_way_is_told_with_its_remedy(
@@ -116,6 +120,41 @@ def test_descriptors_for_very_many(machine: Any) -> None:
     assert "LimitNOFILE=200100" in finding.remedy
     beyond = found(machine(descriptors=(1024, 20_000)), "descriptors of a process", 2_000_000)
     assert beyond.remedy == "sysctl -w fs.nr_open=2097152"
+
+
+def test_what_a_service_gets_is_systemds(machine: Any) -> None:
+    files = {
+        "run/systemd/system/x": "",
+        "etc/systemd/system.conf": "DefaultLimitNOFILE=4096",
+        "etc/systemd/system.conf.d/50-more.conf": "DefaultLimitNOFILE = 8192:infinity",
+    }
+    finding = found(machine(files), "descriptors of a service")
+    assert (finding.state, finding.value) == ("ok", "DefaultLimitNOFILE 8192:infinity")
+    plain = found(
+        machine({"etc/systemd/system.conf": "", "etc/systemd/system.conf.d/50-more.conf": ""}),
+        "descriptors of a service",
+    )
+    assert (plain.state, plain.value) == ("ok", "DefaultLimitNOFILE 1024:524288")
+
+
+def test_an_old_kernel_lacks_what_makes_io_uring_fast(machine: Any) -> None:
+    finding = found(
+        machine({"proc/sys/kernel/osrelease": "5.15.0-91", "proc/sys/kernel/io_uring_disabled": "0"}), "io_uring"
+    )
+    assert (finding.state, finding.value) == ("note", "kernel 5.15.0-91, io_uring_disabled 0")
+    assert "lacks multishot accept and rings of buffers (5.19), multishot receive (6.0), " in finding.effect
+    assert found(machine({"proc/sys/kernel/osrelease": "6.12.1"}), "io_uring").state == "ok"
+
+
+def test_how_long_keepalive_takes(machine: Any) -> None:
+    finding = found(machine({"proc/sys/net/ipv4/tcp_keepalive_probes": "3"}), "keepalive")
+    assert "found after 2 h 4 min;" in finding.effect
+
+
+def test_what_can_not_be_read_is_told(machine: Any) -> None:
+    bare = machine()
+    (bare.root / "proc/meminfo").unlink()
+    assert found(bare, "not read").value == "meminfo"
 
 
 @pytest.mark.parametrize(

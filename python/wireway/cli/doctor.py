@@ -15,6 +15,7 @@ from rich.text import Text
 
 from wireway.cli.failing import Exit
 from wireway.observe.machine import Finding, Machine, examine, summary
+from wireway.observe.strain import strain
 
 __all__ = ["doctor"]
 
@@ -30,7 +31,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what of this machine will limit a server, and how to change it. Changes nothing."""
-    findings = examine(Machine(), connections)
+    machine = Machine()
+    findings = [*examine(machine, connections), *strain(machine, connections)]
     limits = [each for each in findings if each.state == "limit"]
     if as_json:
         typer.echo(json.dumps({"connections": connections, **summary(findings)}, indent=2))

@@ -8,8 +8,10 @@ Long because: one rule for each thing that limits, and they are read beside each
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import re
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 from wireway._native import probe
 
-__all__ = ["Finding", "Machine", "State", "examine", "summary"]
+__all__ = ["Finding", "Machine", "State", "examine", "summary", "sysctl"]
 
 State = Literal["ok", "note", "limit"]
 """In nobody's way; worth knowing; will be in the way."""
@@ -81,6 +83,14 @@ class Machine:
         except (OSError, UnicodeDecodeError):
             return None
 
+    def lines(self, path: str, most: int) -> Iterator[str]:
+        """Up to so many lines of a file that may be long, without the first, which has the headings."""
+        try:
+            with (self.root / path).open() as file:
+                yield from itertools.islice(file, 1, most + 1)
+        except (OSError, UnicodeDecodeError):
+            return
+
     def numbers(self, path: str) -> list[int]:
         """The numbers of a file, none if it has none."""
         words = (self.text(path) or "").split()
@@ -107,7 +117,8 @@ def examine(machine: Machine, connections: int) -> list[Finding]:
     return [finding for rule in _RULES for finding in rule(machine, connections)]
 
 
-def _sysctl(name: str, value: object) -> str:
+def sysctl(name: str, value: object) -> str:
+    """The command that sets it."""
     return f"sysctl -w {name}='{value}'" if " " in str(value) else f"sysctl -w {name}={value}"
 
 
@@ -140,13 +151,36 @@ def _descriptors(machine: Machine, connections: int) -> Iterator[Finding]:
             "limit",
             f"fs.nr_open {most:,}",
             "no process may have a higher limit than that",
-            _sysctl("fs.nr_open", 1 << math.ceil(math.log2(need))),
+            sysctl("fs.nr_open", 1 << math.ceil(math.log2(need))),
         )
+    yield from _services(machine, need)
     total = machine.number("proc/sys/fs/file-max")
     used = machine.number("proc/sys/fs/file-nr") or 0
     if total is not None and used + connections > total:
         effect = f"all processes together: {used:,} are open, {connections:,} more do not fit"
-        yield Finding("open files", "limit", f"fs.file-max {total:,}", effect, _sysctl("fs.file-max", used + 2 * need))
+        yield Finding("open files", "limit", f"fs.file-max {total:,}", effect, sysctl("fs.file-max", used + 2 * need))
+
+
+def _services(machine: Machine, need: int) -> Iterator[Finding]:
+    """What systemd gives a service: not what this shell has (systemd-system.conf(5), DefaultLimitNOFILE)."""
+    if not (machine.root / "run/systemd/system").is_dir():
+        return
+    soft, hard = "1024", "524288"
+    files = [machine.root / "etc/systemd/system.conf", *sorted(machine.root.glob("etc/systemd/system.conf.d/*.conf"))]
+    for file in files:
+        for line in (machine.text(str(file.relative_to(machine.root))) or "").splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() == "DefaultLimitNOFILE" and value.strip():
+                soft, _, hard = value.strip().partition(":")
+                hard = hard or soft
+    enough = hard == "infinity" or (hard.isdigit() and int(hard) >= need)
+    yield Finding(
+        "descriptors of a service",
+        "ok" if enough else "limit",
+        f"DefaultLimitNOFILE {soft}:{hard}",
+        "what systemd gives a service, whatever this shell has" + ("" if enough else f"; {need:,} are needed"),
+        "" if enough else f"LimitNOFILE={need}  # in [Service] of its unit: systemctl edit NAME.service",
+    )
 
 
 # --- accepting ----------------------------------------------------------------------------------------------------
@@ -163,7 +197,7 @@ def _accepting(machine: Machine, connections: int) -> Iterator[Finding]:
             f"net.core.somaxconn {most:,}",
             f"so many connections may wait to be accepted; a Server asks for {BACKLOG:,}"
             + ("" if state == "ok" else ": when all come back at once, the rest retries after 1 s, 3 s, 7 s"),
-            "" if state == "ok" else _sysctl("net.core.somaxconn", BACKLOG),
+            "" if state == "ok" else sysctl("net.core.somaxconn", BACKLOG),
         )
     half = machine.number("proc/sys/net/ipv4/tcp_max_syn_backlog")
     cookies = machine.number("proc/sys/net/ipv4/tcp_syncookies")
@@ -174,7 +208,7 @@ def _accepting(machine: Machine, connections: int) -> Iterator[Finding]:
             "ok" if safe else "limit",
             f"tcp_max_syn_backlog {half:,}, tcp_syncookies {cookies}",
             "a full queue answers with cookies" if cookies else "handshakes beyond it are dropped, and nobody is told",
-            "" if safe else _sysctl("net.ipv4.tcp_syncookies", 1),
+            "" if safe else sysctl("net.ipv4.tcp_syncookies", 1),
         )
     track, tracked = machine.number("proc/sys/net/netfilter/nf_conntrack_max"), "proc/sys/net/netfilter/"
     if track is not None:
@@ -185,7 +219,7 @@ def _accepting(machine: Machine, connections: int) -> Iterator[Finding]:
             "ok" if fits else "limit",
             f"nf_conntrack_max {track:,}, in use {used:,}",
             "the firewall has room" if fits else "the firewall drops new connections when its table is full",
-            "" if fits else _sysctl("net.netfilter.nf_conntrack_max", 2 * (used + connections)),
+            "" if fits else sysctl("net.netfilter.nf_conntrack_max", 2 * (used + connections)),
         )
 
 
@@ -203,7 +237,7 @@ def _ports(machine: Machine, connections: int) -> Iterator[Finding]:
             f"ip_local_port_range {found[0]} to {found[1]}",
             f"from one address of this machine {count:,} connections to one address and port"
             + ("" if fits else ": clients and load tests here need several source addresses; servers need no ports"),
-            "" if fits else _sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
+            "" if fits else sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
         )
     reuse = machine.number("proc/sys/net/ipv4/tcp_tw_reuse")
     if reuse is not None:
@@ -212,7 +246,7 @@ def _ports(machine: Machine, connections: int) -> Iterator[Finding]:
             1: "a client reuses ports in TIME_WAIT where timestamps allow",
         }.get(reuse, "a client reuses ports in TIME_WAIT on the loopback only")
         yield Finding("TIME_WAIT", "ok" if reuse else "note", f"tcp_tw_reuse {reuse}", effect,
-                      "" if reuse else _sysctl("net.ipv4.tcp_tw_reuse", 1))  # fmt: skip
+                      "" if reuse else sysctl("net.ipv4.tcp_tw_reuse", 1))  # fmt: skip
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -259,7 +293,7 @@ def _memory(machine: Machine, connections: int) -> Iterator[Finding]:
             else f"with a page each way on every connection {_size(wanted)}: beyond it data is dropped and sent again",
             ""
             if fits
-            else _sysctl(
+            else sysctl(
                 "net.ipv4.tcp_mem", " ".join(str(2 * wanted // machine.page * part // 4) for part in (2, 3, 4))
             ),
         )
@@ -282,28 +316,58 @@ def _size(count: float) -> str:
 # --- the kernel and the processors --------------------------------------------------------------------------------
 
 
+_SINCE = (
+    ((5, 19), "multishot accept and rings of buffers"),
+    ((6, 0), "multishot receive"),
+    ((6, 1), "deferred task work"),
+    ((6, 12), "incremental buffers"),
+)
+"""What makes io_uring fast, and the kernel that has it: io_uring_setup(2), io_uring_enter(2)."""
+
+
+def _version(release: str) -> tuple[int, int]:
+    """Of a kernel; one that can not be read is taken for a new one."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found is not None else (999, 0)
+
+
 def _kernel(machine: Machine, connections: int) -> Iterator[Finding]:
     release = machine.text("proc/sys/kernel/osrelease") or "unknown"
     error = machine.io_uring()
     disabled = machine.number("proc/sys/kernel/io_uring_disabled")
     filtered = machine.fields("proc/self/status").get("Seccomp") == "2"
+    value = f"kernel {release}" + ("" if disabled is None else f", io_uring_disabled {disabled}")
     if error is None:
-        yield Finding("io_uring", "ok", f"kernel {release}", "allowed: the fastest back end runs")
+        lacking = [f"{what} ({'.'.join(map(str, since))})" for since, what in _SINCE if _version(release) < since]
+        effect = "allowed: the fastest back end runs"
+        if lacking:
+            effect = (
+                f"allowed, but this kernel lacks {', '.join(lacking)}: it may be slower than epoll, which auto weighs"
+            )
+        yield Finding("io_uring", "note" if lacking else "ok", value, effect)
     else:
         remedy = ""
         if disabled:
-            remedy = _sysctl("kernel.io_uring_disabled", 0)
+            remedy = sysctl("kernel.io_uring_disabled", 0)
         elif filtered:
             remedy = "allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"
         effect = f"not allowed ({error.strerror or error}): epoll runs, a little slower"
-        yield Finding("io_uring", "note", f"kernel {release}", effect, remedy)
+        yield Finding("io_uring", "note", value, effect, remedy)
     if filtered:
         yield Finding("seccomp", "note", "a filter is on", "system calls may be refused: `auto` takes what is allowed")
     keep = machine.number("proc/sys/net/ipv4/tcp_keepalive_time")
     if keep is not None:
-        effect = f"with SO_KEEPALIVE alone a dead peer is found after {keep / 3600:.1f} h and more; "
+        every = machine.number("proc/sys/net/ipv4/tcp_keepalive_intvl") or 75
+        probes = machine.number("proc/sys/net/ipv4/tcp_keepalive_probes") or 9
+        effect = f"with SO_KEEPALIVE alone a dead peer is found after {_duration(keep + every * probes)}; "
         effect += "Heartbeat and SocketOptions.keepalive have their own times"
-        yield Finding("keepalive", "ok", f"tcp_keepalive_time {keep:,} s", effect)
+        value = f"tcp_keepalive_time {keep:,} s, intvl {every:,} s, probes {probes}"
+        yield Finding("keepalive", "ok", value, effect)
+
+
+def _duration(seconds: int) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds} s"
 
 
 def _processors(machine: Machine, connections: int) -> Iterator[Finding]:
@@ -340,9 +404,23 @@ def _container(machine: Machine, connections: int) -> Iterator[Finding]:
         yield Finding("tasks", "limit", f"pids.max {tasks}", effect, "docker run --pids-limit=1000, or TasksMax=1000")
 
 
+def _unread(machine: Machine, connections: int) -> Iterator[Finding]:
+    missing = [path.rpartition("/")[2] for path in _ESSENTIAL if machine.text(path) is None]
+    if missing:
+        effect = "not there, or not for this user: another network namespace, a hardened /proc, or no Linux of today"
+        yield Finding("not read", "note", ", ".join(missing), f"{effect}; nothing is said of them")
+
+
+_ESSENTIAL = (
+    "proc/meminfo",
+    "proc/sys/net/core/somaxconn",
+    "proc/sys/net/ipv4/ip_local_port_range",
+    "proc/sys/net/ipv4/tcp_mem",
+)
+
 _Rule = Callable[[Machine, int], Iterator[Finding]]
 _RULES: tuple[_Rule, ...] = (
-    _descriptors, _accepting, _ports, _memory, _kernel, _processors, _container,
+    _descriptors, _accepting, _ports, _memory, _kernel, _processors, _container, _unread,
 )  # fmt: skip
 
 
