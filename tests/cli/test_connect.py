@@ -263,16 +263,21 @@ def test_tls(tmp_path: Path) -> None:
     ca.write_bytes(authority().pem)
     strange.write_bytes(stranger().pem)
     own = ("--cert", str(cert), "--key", str(key))
-    for trust in (("--ca", str(ca)), ("--insecure",)):
-        with listening("tls://127.0.0.1:0", *own, given=b"secret") as (url, process):
+    for trust in (("--ca", str(ca), *own), ("--insecure", "--alpn", "x/2", "--alpn", "x/1")):
+        asks = ("--ca", str(ca)) if "--ca" in trust else ("--alpn", "x/1")
+        with listening("tls://127.0.0.1:0", *own, *asks, given=b"secret") as (url, process):
             status, out, err = call(process, url, "-v", *trust, given=b"too")
             assert (status, out) == (0, b"secret"), err
             assert b"TLSv1.3" in err
+            assert (b"x/1 by ALPN" in err) == ("--alpn" in trust)
     with listening("tls://127.0.0.1:0", *own, given=b"") as (url, process):
-        done = run(url, "--ca", str(strange))
-        assert done.returncode in (1, 7)
-        assert done.stderr.startswith(b"Error: ")
-        assert b"Traceback" not in done.stderr
+        for wrong, said in (
+            (("--ca", str(strange)), b"issued by nobody that is trusted here"),
+            (("--ca", str(ca), "--server-name", "other.example"), b'is not for "other.example"'),
+        ):
+            done = run(url, *wrong)
+            assert (done.returncode, done.stderr.count(b"\n")) == (7, 1)
+            assert said in done.stderr
         process.terminate()
 
 
