@@ -32,6 +32,11 @@ class Terminal:
         """Type: names of keys as tmux knows them (Enter, C-k), or text."""
         self._tmux("send-keys", *keys)
 
+    def paste(self, text: str) -> None:
+        """Paste, as a terminal does it: in brackets, where the command asks for that."""
+        self._tmux("set-buffer", text)
+        self._tmux("paste-buffer", "-p")
+
     def screen(self) -> str:
         """What is on the screen."""
         return self._tmux("capture-pane", "-p")

@@ -103,6 +103,24 @@ def test_what_is_no_frame_can_be_cut_in_another_way_and_a_lost_connection_made_a
         thread.join(60)
 
 
+def test_each_line_that_is_pasted_is_a_message() -> None:
+    heard: list[bytes] = []
+
+    def talk(conn: socket.socket) -> None:
+        conn.sendall(b"HTTP by hand\n")
+        heard.append(read_to_end(conn))
+
+    with peer(talk) as url, terminal([*COMMAND, url, "--eol", "crlf", "--no-history"], columns=100, lines=20) as screen:
+        screen.wait_for("< HTTP by hand", "sent 0")
+        screen.paste("GET / HTTP/1.0\nHost: x\n\n")
+        screen.wait_for("GET / HTTP/1.0")
+        screen.keys("Enter")
+        screen.wait_for("sent 3")
+        screen.keys("C-d")
+        screen.wait_for("ended 0")
+    assert heard == [b"GET / HTTP/1.0\r\nHost: x\r\n\r\n"]
+
+
 def test_who_listens_may_answer_a_peer_that_has_ended_its_half() -> None:
     port = free_port()
     with terminal([*COMMAND, "-l", f"127.0.0.1:{port}", "--no-history"], columns=100, lines=20) as screen:

@@ -223,16 +223,22 @@ class Screen:
                 self.line.half_close()
                 self.note("our half is closed; what still comes is shown. Ctrl-D again ends it")
                 continue
-            if typed.startswith(":") and not typed.startswith("::"):
-                if await self._commands.run(*typed[1:].strip().partition(" ")[::2]):
+            # What is pasted may have several lines: each counts as if it had been typed.
+            for row in typed.removesuffix("\n").split("\n"):
+                if await self._typed(row):
                     return
-                continue
-            try:
-                message = decode(typed[1:] if typed.startswith("::") else typed, self.input)
-            except ValueError as error:
-                self.note(str(error))
-                continue
+
+    async def _typed(self, row: str) -> bool:
+        """One line: a command or a message. Returns whether that was the end."""
+        if row.startswith(":") and not row.startswith("::"):
+            return await self._commands.run(*row[1:].strip().partition(" ")[::2])
+        try:
+            message = decode(row[1:] if row.startswith("::") else row, self.input)
+        except ValueError as error:
+            self.note(str(error))
+        else:
             await self.send(message + self.eol, text=self.input is not Input.HEX)
+        return False
 
     async def send(self, message: bytes, *, text: bool = True) -> None:
         """One message, or say why not."""
