@@ -33,6 +33,7 @@ NAMES = {
     "server-raw": "`Server`, raw",
     "server-limits": "`Server`, plain function",
     "server-metrics": "`Server`, plain function",
+    "server-events": "`Server`, plain function",
     "server-broadcast": "`Server.broadcast`",
     "server-heartbeat": "`Server`, heartbeat",
     "server-tls": "`Server`, plain function",

@@ -27,6 +27,7 @@ MODES = {
     "server-raw": "Server, raw",
     "server-limits": "Server, limits on",
     "server-metrics": "Server, metrics read",
+    "server-events": "Server, metrics read, events heard",
     "protocol-broadcast": "Protocol, a loop over write",
     "server-broadcast": "Server.broadcast",
     "protocol-heartbeat": "Protocol, call_later each",

@@ -121,11 +121,15 @@ def _framed_limits() -> Workload:
 def _metrics() -> Workload:
     return Workload(
         "metrics",
-        "The framed echo while metrics are read once a second",
+        "The framed echo while metrics are read once a second; also with a hook for events and JSON logs",
         "echo",
-        (*_with("server-plain", *OURS), *_with("server-metrics", *OURS)),
+        (*_with("server-plain", *OURS), *_with("server-metrics", *OURS), *_with("server-events", *OURS)),
         "wireway-epoll/server-plain",
-        tuple(Target(f"{ours}/server-metrics", "at least", 0.97, f"{ours}/server-plain") for ours in OURS),
+        tuple(
+            Target(f"{ours}/{mode}", "at least", 0.97, f"{ours}/server-plain")
+            for mode in ("server-metrics", "server-events")
+            for ours in OURS
+        ),
         depth=16,
     )
 

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import gc
 import importlib
+import json
 import platform
 import resource
 import ssl
@@ -38,6 +39,7 @@ MODES = (
     "server-raw",
     "server-limits",
     "server-metrics",
+    "server-events",
     "protocol-tls",
     "streams-tls",
     "server-tls",
@@ -228,9 +230,16 @@ def serve_wireway(mode: str, port: int, backend: str, workers: int | None) -> No
     else:
         server.on_message(plain)
 
+    if mode == "server-events":
+        log = Path("/dev/null").open("w")  # noqa: SIM115  as long as the process
+
+        @server.on_event
+        def told(event: Any) -> None:
+            print(json.dumps(event.as_dict()), file=log)
+
     def started(running: wireway.Server) -> None:
         ready(f"wireway.Server {running.backend}")
-        if mode == "server-metrics":
+        if mode in ("server-metrics", "server-events"):
             tasks.append(asyncio.ensure_future(scraped(running)))
 
     tasks: list[asyncio.Task[None]] = []
