@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -230,15 +231,71 @@ def test_options_that_are_wrong(options: dict[str, Any], match: str) -> None:
         Chat(**options)
 
 
+class Netcat(Program):
+    """The same at the port for lines, which does not tell one what one has said."""
+
+    def send(self, **command: str) -> None:
+        match command:
+            case {"type": "say", "text": text}:
+                self.writer.write(text.encode() + b"\n")
+            case {"type": kind, "room": room}:
+                self.writer.write(f"/{kind} {room}\n".encode())
+
+    async def hear(self) -> dict[str, Any]:
+        line = (await self.reader.readline()).decode().rstrip("\n")
+        if found := re.fullmatch(r"\* welcome, (\w+)\..*", line):
+            return {"type": "welcome", "nick": found[1]}
+        if found := re.fullmatch(r"\[(\w+)\] (\w+): (.*)", line):
+            return {"type": "message", "room": found[1], "nick": found[2], "text": found[3]}
+        found = re.fullmatch(r"\* in (\w+): .*", line)
+        return {"type": "people", "room": found[1]} if found else {"type": "other"}
+
+
+class Page(Program):
+    """The same in a browser."""
+
+    def __init__(self, client: ClientConnection) -> None:
+        self.client = client
+        self.saying: list[str] = []
+
+    def send(self, **command: str) -> None:
+        self.saying.append(json.dumps(command))
+
+    async def said(self) -> None:
+        for each in self.saying:
+            await self.client.send(each)
+        self.saying.clear()
+
+    async def hear(self) -> dict[str, Any]:
+        await self.said()
+        event: dict[str, Any] = json.loads(await self.client.recv())
+        return event
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+async def come(chat: Chat, number: int) -> Program:
+    """Of ten people one is at netcat, one in a browser, the others are programs."""
+    host, port = place(chat.web)
+    match number % 10:
+        case 0:
+            return Netcat(*await asyncio.open_connection(*place(chat.lines)))
+        case 1:
+            return Page(await connect(f"ws://{host}:{port}/chat", proxy=None, max_queue=None))
+        case _:
+            return Program(*await asyncio.open_connection(*place(chat.json)))
+
+
 def test_many_people_in_rooms_large_and_small(run: Run) -> None:
     """The measured form, with 5,000 people, is `make chat`."""
     large, rooms, small, messages = 100, 10, 10, 5
 
     async def main() -> None:
-        chat = Chat(ANYWHERE, ANYWHERE, limits=ChatLimits(rate=None))
+        chat = Chat(ANYWHERE, ANYWHERE, ANYWHERE, limits=ChatLimits(rate=None))
         async with chat.server:
-            where = [*["large"] * large, *(f"small{number % rooms}" for number in range(rooms * small))]
-            people = [Program(*await asyncio.open_connection(*place(chat.json))) for _ in where]
+            where = [*["large"] * large, *(f"small{number // small}" for number in range(rooms * small))]
+            people = [await come(chat, number) for number in range(len(where))]
             names = []
             for person, room in zip(people, where, strict=True):
                 names.append((await person.until("welcome"))["nick"])
@@ -251,16 +308,21 @@ def test_many_people_in_rooms_large_and_small(run: Run) -> None:
                 for person, room in zip(people, where, strict=True):
                     person.send(type="say", room=room, text=str(number))
 
-            async def listen(person: Program, room: str) -> None:
+            async def listen(person: Program, own: str, room: str) -> None:
+                told = {name for name, each in zip(names, where, strict=True) if each == room}
+                if isinstance(person, Netcat):
+                    told.remove(own)
                 heard: dict[str, list[str]] = defaultdict(list)
-                for _ in range(messages * where.count(room)):
+                for _ in range(messages * len(told)):
                     event = await person.until("message")
                     assert event["room"] == room
                     heard[event["nick"]].append(event["text"])
-                assert sorted(heard) == sorted(name for name, each in zip(names, where, strict=True) if each == room)
+                assert heard.keys() == told
                 assert all(texts == [str(number) for number in range(messages)] for texts in heard.values())
 
-            await asyncio.gather(*(listen(person, room) for person, room in zip(people, where, strict=True)))
+            await asyncio.gather(*map(listen, people, names, where))
+            assert chat.rooms.counts == (1 + rooms, len(people), messages * len(people))
             await asyncio.gather(*(person.close() for person in people))
+        assert chat.rooms.counts[:2] == (0, 0)
 
     run(main, limit=60.0)

@@ -141,6 +141,24 @@ def test_who_says_too_much_waits(run: Run) -> None:
     run(main)
 
 
+def test_a_form_of_another_site_says_nothing(run: Run) -> None:
+    """A page can have its reader's browser send lines to any port, after those of HTTP."""
+
+    async def main() -> None:
+        chat = Chat(ANYWHERE)
+        async with chat.server, peer(*place(chat.lines)) as ann:
+            await ann.reader.readline(), await ann.reader.readline()
+            async with peer(*place(chat.lines)) as form:
+                await form.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nsaid here\r\n")
+                await form.rest()
+            assert await ann.reader.readline() == b"* guest2 came into lobby\n"
+            assert await ann.reader.readline() == b"* guest2 left lobby\n"
+            await ann.send(b"hi\n", b"GET / HTTP/1.1\n", b"/msg guest1 it may be talked of\n")
+            assert await ann.reader.readline() == b"[guest1 to guest1] it may be talked of\n"
+
+    run(main)
+
+
 def test_a_flood_of_pings_is_held_back(run: Run) -> None:
     """They are no messages, and each is work: the others do not wait for it."""
 

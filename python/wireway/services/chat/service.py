@@ -18,7 +18,7 @@ from wireway.services.chat.browsers import Browsers, as_frame, options, slower
 from wireway.services.chat.limits import ChatLimits
 from wireway.services.chat.names import Mistake, check_name
 from wireway.services.chat.rooms import Event, Person, Room, Rooms
-from wireway.services.chat.wire import PING, PONG, as_json, as_lines, obey_json, obey_line
+from wireway.services.chat.wire import PING, PONG, as_json, as_lines, is_http, obey_json, obey_line
 
 __all__ = ["GROUPS", "Chat"]
 
@@ -218,8 +218,14 @@ class Chat:
         @face.server.on_message
         def take(conn: wireway.Connection, message: bytes) -> None:
             person: Person | None = conn.state
-            if person is not None:
-                self._try(person, partial(obey, self.rooms, person, message))
+            if person is None:
+                return
+            if is_http(message) and conn.stats["messages_in"] <= 1:
+                conn.state = None  # what follows is nobody's
+                self.rooms.leave(person)
+                conn.close("a page of another site, or a browser, at the port for lines")
+                return
+            self._try(person, partial(obey, self.rooms, person, message))
 
         @face.server.on_close
         def go(conn: wireway.Connection, reason: wireway.CloseReason) -> None:

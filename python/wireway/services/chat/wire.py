@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 from wireway.services.chat.names import Mistake
 from wireway.services.chat.rooms import Event, Person, Rooms
 
-__all__ = ["PING", "PONG", "as_json", "as_lines", "obey_json", "obey_line"]
+__all__ = ["PING", "PONG", "as_json", "as_lines", "is_http", "obey_json", "obey_line"]
 
 HELP = (
     "/nick NAME         be called so",
@@ -23,6 +24,8 @@ HELP = (
     "/quit              go",
     "//TEXT             say something that begins with a slash",
 )
+
+_REQUEST = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r?")
 
 # --- lines ----------------------------------------------------------------------------------------------------------
 
@@ -112,6 +115,12 @@ def obey_line(rooms: Rooms, person: Person, line: bytes) -> Event | None:
             name = f"/{other}" if other.isprintable() and len(other) < 20 else "such command"
             raise Mistake("no-such-command", f"there is no {name}: /help lists what there is")
     return None
+
+
+def is_http(line: bytes) -> bool:
+    """Whether a first line is that of a request: a page of another site can send a form to any port, and its lines
+    would be said here."""
+    return _REQUEST.fullmatch(line) is not None
 
 
 def _current(person: Person) -> str:
