@@ -106,8 +106,10 @@ def connect(
     ] = None,
     no_history: Annotated[bool, typer.Option("--no-history", help="Keep no typed lines.")] = False,
     backend: Annotated[str, typer.Option(metavar="NAME", help="auto, io_uring, epoll, poll, select, sigio.")] = "auto",
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr who came and why it ended.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes on stderr, only errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on stderr who came and why it ended; in a terminal always.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, only errors.")] = False,
 ) -> None:
     """Talk to a server: both sides may speak at any time. In a terminal, in a pipe, or from a script."""
     with for_people():

@@ -110,14 +110,15 @@ def test_each_line_that_is_pasted_is_a_message() -> None:
         conn.sendall(b"HTTP by hand\n")
         heard.append(read_to_end(conn))
 
-    with peer(talk) as url, terminal([*COMMAND, url, "--eol", "crlf", "--no-history"], columns=100, lines=20) as screen:
-        screen.wait_for("< HTTP by hand", "sent 0")
+    command = [*COMMAND, "--eol", "crlf", "--no-history", "--quiet"]
+    with peer(talk) as url, terminal([*command, url], columns=100, lines=20) as screen:
+        assert "connected to" not in screen.wait_for("< HTTP by hand", "sent 0")
         screen.paste("GET / HTTP/1.0\nHost: x\n\n")
         screen.wait_for("GET / HTTP/1.0")
         screen.keys("Enter")
         screen.wait_for("sent 3")
         screen.keys("C-d")
-        screen.wait_for("ended 0")
+        assert "closed: " not in screen.wait_for("ended 0")
     assert heard == [b"GET / HTTP/1.0\r\nHost: x\r\n\r\n"]
 
 

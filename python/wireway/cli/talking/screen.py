@@ -68,7 +68,7 @@ class Screen:
         with patch_stdout(raw=True):
             if self._complaint is not None:
                 self.note(self._complaint)
-            async with open_lines(self.plan, self.note) as lines:
+            async with open_lines(self.plan, self.news) as lines:
                 talking = asyncio.ensure_future(self._talks(lines))
                 typing = asyncio.ensure_future(self._type())
                 try:
@@ -99,7 +99,7 @@ class Screen:
             else:
                 backoff.opened(clock())
                 if not greeted:
-                    self.note(f"{self.cut_name()}; :help tells what can be typed")
+                    self.news(f"{self.cut_name()}; :help tells what can be typed")
                     greeted = True
                 self.line = line
                 self._begun.set()
@@ -184,7 +184,7 @@ class Screen:
             return Failure(f"the connection broke off: {reason}")
         if (complaint := line.complaint()) is not None:
             return Failure(complaint)
-        self.note(line.ending() or f"closed: {reason}")
+        self.news(line.ending() or f"closed: {reason}")
         return None
 
     def show(self, messages: list[bytes]) -> int:
@@ -290,6 +290,11 @@ class Screen:
         if line.half_closed:
             parts.append("our half is closed")
         return f" {' · '.join(parts)} "
+
+    def news(self, text: str) -> None:
+        """Say what happens in order, unless that is not wanted."""
+        if not self.plan.quiet:
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Say something of our own."""
