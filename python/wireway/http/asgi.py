@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from wireway._native import Connection, HttpExchange, HttpParser
 from wireway.errors import ConnectionClosedError
 from wireway.http.counting import INVALID, RequestCounts
+from wireway.http.failing import failed, logger, refuse
 from wireway.http.forwarded import Forwarded
 from wireway.http.logs import tell, tell_of_refusal
 from wireway.http.options import Application, Event, HttpOptions
@@ -32,9 +32,7 @@ from wireway.net.closing import CloseReason
 if TYPE_CHECKING:
     from wireway.http.websocket import Talk
 
-__all__ = ["Bridge", "failed", "refuse"]
-
-logger = logging.getLogger("wireway.http")
+__all__ = ["Bridge"]
 
 _UNBOUNDED = 2**63 - 1
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -73,6 +71,12 @@ class Bridge:
         self._connected = 0
         self._ending: asyncio.Event | None = None
         """The server ends; set once no connection is left."""
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """The server starts, or starts again. `state` is what the lifespan left."""
+        self.state = state
+        self.context = contextvars.copy_context()
+        self._ending = None
 
     # --- the handlers of the server ---------------------------------------------------------------------
 
@@ -337,62 +341,3 @@ class Bridge:
             exchange.send({"type": "http.response.body", "body": body})
         except ConnectionClosedError:
             return
-
-
-def failed(conn: Connection, scope: Any, error: BaseException) -> None:
-    """Tell of what an application raised. What is not its own is raised again: a cancellation, the program's end."""
-    task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        raise error
-    if isinstance(error, BaseExceptionGroup) and error.subgroup((KeyboardInterrupt, SystemExit)) is not None:
-        raise error
-    method, path = scope.get("method", "WebSocket"), scope["path"]
-    if conn.is_closing and _comes_of_the_end(error):
-        logger.debug("the client of %s %s has gone", method, path)
-        return
-    logger.error("the application failed at %s %s", method, path, exc_info=error)
-
-
-def _comes_of_the_end(error: BaseException | None) -> bool:
-    """Whether an error is ours that says that the client has gone, or was made of it."""
-    seen = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, ConnectionClosedError):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            return all(_comes_of_the_end(each) for each in error.exceptions)
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def refuse(conn: Connection, status: int, text: str, *more: str) -> None:
-    """Answer what is no request of HTTP/1.1, and close: what comes after it means nothing.
-
-    :param more: further lines of the head.
-    """
-    body = f"{text}\n".encode()
-    lines = [
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Bad Request')}",
-        "content-type: text/plain; charset=utf-8",
-        f"content-length: {len(body)}",
-        "connection: close",
-        *more,
-    ]
-    try:
-        conn.send_nowait("".join(f"{line}\r\n" for line in [*lines, ""]).encode() + body)
-    except ConnectionClosedError:
-        return
-    conn.close(f"bad request: {status}: {text}")
-
-
-_REASONS = {
-    408: "Request Timeout",
-    413: "Content Too Large",
-    414: "URI Too Long",
-    417: "Expectation Failed",
-    426: "Upgrade Required",
-    431: "Request Header Fields Too Large",
-    501: "Not Implemented",
-    505: "HTTP Version Not Supported",
-}

@@ -74,9 +74,11 @@ class Lifespan:
         try:
             await self._app(scope, self._asked.get, self._hear)
         except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             if self._started is None or self._started.done():
-                if not (isinstance(error, asyncio.CancelledError) and self._task is None):
-                    logger.error("the application's lifespan failed", exc_info=error)
+                logger.error("the application's lifespan failed", exc_info=error)
             elif self._mode == "on":
                 failure = LifespanError(f"the application failed at its start: {type(error).__name__}: {error}")
                 failure.__cause__ = error

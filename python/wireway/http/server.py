@@ -6,7 +6,6 @@ Owns what makes a server of connections one of requests: the options of both, th
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -102,8 +101,7 @@ class WebServer(Server):
             self._check()
             await self._lifespan.startup()
             self._alive = True
-            self._bridge.state = self._lifespan.state
-            self._bridge.context = contextvars.copy_context()
+            self._bridge.begin(self._lifespan.state)
         try:
             await super().start()
         except BaseException:
@@ -122,6 +120,9 @@ class WebServer(Server):
             await self._bridge.end_of_talks(deadline)
         finally:
             await self._end_of_life()
+
+    def _moveable(self) -> list[Connection]:
+        return []  # a request ends where it began; who comes next goes to the next process
 
     async def _let_end(self, connections: Callable[[], list[Connection]], deadline: float) -> None:
         await self._bridge.end(connections, deadline)

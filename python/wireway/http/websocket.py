@@ -31,7 +31,7 @@ from websockets.server import ServerProtocol
 
 from wireway._native import Connection, HttpExchange
 from wireway.errors import ConnectionClosedError
-from wireway.http.asgi import failed
+from wireway.http.failing import failed
 from wireway.http.logs import tell_of_talk
 from wireway.http.options import Event, Scope
 

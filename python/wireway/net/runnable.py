@@ -74,8 +74,8 @@ class Runnable:
 
     @property
     def connections(self) -> list[Connection]:
-        """The open ones."""
-        return self._server.connections
+        """The open ones that another process could take."""
+        return self._server._moveable()
 
     async def stop_accepting(self) -> None:
         """Let nobody in for now: who comes waits in the kernel. Who was let in already is a connection afterwards."""

@@ -628,6 +628,10 @@ class Server:
         if heard:
             self._callbacks.tell(ServerStopped(server=self._place))
 
+    def _moveable(self) -> list[Connection]:
+        """The connections that another process could take: all, unless a protocol knows better."""
+        return self.connections
+
     async def _let_end(self, connections: Callable[[], list[Connection]], deadline: float) -> None:
         """What a protocol does for its connections before they are drained; `deadline` is of the loop's clock."""
 
