@@ -315,6 +315,8 @@ def test_a_bound_for_one_address(run: Run) -> None:
         ("http://LocalHost:{}", "localhost:{}", (), True),
         ("http://localhost:{}", "127.0.0.1:{}", (), False),
         ("http://localhost:1", "localhost:{}", (), False),
+        ("http://[::1]:{}", "[::1]:{}", (), True),
+        ("http://0.0.0.0:{}", "0.0.0.0:{}", (), True),
         ("http://evil.example", "127.0.0.1:{}", (), False),
         ("http://evil.example:{}", "evil.example:{}", (), False),  # a name that was turned to point here
         ("null", "127.0.0.1:{}", (), False),

@@ -10,7 +10,7 @@ import wireway
 from support.rooms import Told, chat, types
 from wireway.services.chat import ChatLimits
 from wireway.services.chat.names import Mistake
-from wireway.services.chat.rooms import Rooms
+from wireway.services.chat.rooms import Event, Person, Rooms
 from wireway.services.chat.wire import as_json, as_lines
 
 
@@ -261,3 +261,27 @@ def test_a_limit_that_is_wrong(limits: dict[str, Any]) -> None:
     with pytest.raises(wireway.ConfigError, match=next(iter(limits))):
         ChatLimits(**limits)
     assert ChatLimits(rate=None, per_address=None).rate is None
+
+
+def test_somebody_goes_while_they_are_told() -> None:
+    """What is sent to somebody may be what closes them: their connection takes no more."""
+    told, rooms = chat()
+    ann, bob, carl = (rooms.enter(name) for name in "abc")
+    for person in (ann, bob, carl):
+        rooms.join(person, "den")
+        rooms.join(person, "other")
+    to_person = told.to_person
+
+    def closes(person: Person, event: Event) -> None:
+        to_person(person, event)
+        if person is bob and bob.rooms:
+            rooms.leave(bob)
+
+    told.to_person = closes  # type: ignore[method-assign]
+    told.take(carl)
+    rooms.tell_everybody({"type": "bye", "text": "the end"})
+    assert types(told.take(carl)) == ["left", "left", "bye"]
+    assert rooms.counts[:2] == (2, 2)
+    bob = rooms.enter("b")
+    rooms.join(bob, "den")
+    assert rooms.counts[1] == 2  # gone as soon as they were told who is there

@@ -84,10 +84,13 @@ def chat(
     registry = ChatMetrics(service.rooms).registry if metrics else None
     running = serving.Running(what="chat", backend=backend, log=log, metrics=metrics, registry=registry)
 
+    near = _EVERYWHERE.get(host, host)
+
     def more() -> dict[str, str]:
         assert service.json is not None
         assert service.web is not None
-        page = service.web.addresses[0].partition("://")[2]
+        port = service.web.addresses[0].rpartition(":")[2]
+        page = f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
         return {
             "programs": f"{service.json.addresses[0]} (docs/reference/chat-protocol.md)",
             "browsers": f"{'http' if cert is None else 'https'}://{page}/",
@@ -95,7 +98,6 @@ def chat(
             f"{text_length:,} characters, {rate:g} messages/s each",
         }
 
-    near = _EVERYWHERE.get(host, host)
     if unix is not None:
         try_it = f"nc -U {unix.absolute()}"
     elif cert is not None:

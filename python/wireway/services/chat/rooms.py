@@ -149,13 +149,13 @@ class Rooms:
 
     def tell_everybody(self, event: Event) -> None:
         """Tell all who are connected, in a room or in none."""
-        for person in self._nicks.values():
+        for person in list(self._nicks.values()):  # who can not take it any more may leave at that
             self._post.to_person(person, event)
 
     def _tell_all(self, person: Person, event: Event) -> None:
         """To them, and to all who see them."""
         self._post.to_person(person, event)
-        for room in person.rooms.values():
+        for room in list(person.rooms.values()):
             if self._is_announced(room):
                 self._post.to_room(room, {**event, "room": room.name}, person)
 
