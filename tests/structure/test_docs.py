@@ -99,7 +99,7 @@ def test_python_blocks_run(page: Path) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     for body in blocks(page, "python"):
         before = names.get("server")
-        exec(compile(re.sub(r"(tcp://127\.0\.0\.1):\d+", r"\1:0", body), str(page), "exec"), names)
+        exec(compile(re.sub(r"(tcp://127\.0\.0\.1):\d+", r"\1:0", body), str(page), "exec", dont_inherit=True), names)
         server = names.get("server")
         if isinstance(server, wireway.Server) and server is not before:
             wireway.run(echoes(server))

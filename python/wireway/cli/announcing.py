@@ -69,11 +69,11 @@ def announce(title: str, listeners: Sequence[Listens], more: Mapping[str, str]) 
         if not single:
             typer.echo(f"  {each.what}")
         for name, text in _lines(each).items():
-            typer.echo(f"  {name:<12} {text}" if single else f"    {name:<10} {text}")
+            typer.echo(f"  {name:<12} {text}" if single else f"    {name:<12} {text}")
     if not single:
         typer.echo("  all of it")
     for name, text in whole.items():
-        typer.echo(f"  {name:<12} {text}" if single or name == "stop it" else f"    {name:<10} {text}")
+        typer.echo(f"  {name:<12} {text}" if single or name == "stop it" else f"    {name:<12} {text}")
     sys.stdout.flush()
 
 

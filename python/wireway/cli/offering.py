@@ -19,7 +19,7 @@ from wireway.cli import serving
 from wireway.cli.failing import Exit, Failure, for_people
 from wireway.configuration.describing import Option, options_of
 from wireway.configuration.kinds import OFF
-from wireway.framing.names import FRAMING_NAMES, framing_of
+from wireway.framing.names import FRAMING_NAMES, framing_name, framing_of
 from wireway.services import FoundService, Listener, Service
 from wireway.services.finding import BrokenServiceError
 
@@ -67,7 +67,8 @@ def _common(service: Service) -> list[inspect.Parameter]:
         _parameter("unix", serving.Unix, None),
     ]
     if "framing" not in service.without:
-        found.append(_parameter("framing", Framing, "raw"))
+        own = service.defaults.get("framing")
+        found.append(_parameter("framing", Framing, "raw" if own is None else framing_name(own)))
     if "tls" not in service.without:
         found += [_parameter("cert", serving.Cert, None), _parameter("key", serving.Key, None)]
     if not service.alone:
@@ -110,11 +111,8 @@ def _option(option: Option) -> inspect.Parameter:
         many = Annotated[list[str], typer.Option(flag, help=f"{help_text} May be repeated.")]
         return _parameter(option.name, many, default if option.required else list(default))
     metavar = _METAVARS.get(kind.name, "TEXT")
-    shown = False if option.required else str(kind.show(option.default))
-    annotation = Annotated[
-        str, typer.Option(flag, help=help_text, metavar=metavar, parser=_reader(option), show_default=shown)
-    ]
-    return _parameter(option.name, annotation, default if option.required else kind.show(option.default))
+    annotation = Annotated[str, typer.Option(flag, help=help_text, metavar=metavar, parser=_reader(option))]
+    return _parameter(option.name, annotation, default if option.required else kind.show(default))
 
 
 def _reader(option: Option) -> Callable[[str], Any]:
@@ -141,23 +139,24 @@ def _reader(option: Option) -> Callable[[str], Any]:
 def _run(name: str, service: Service, own: Mapping[str, Option], given: dict[str, Any]) -> None:
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if key in own}
     values = {key: value.value if isinstance(value, StrEnum) else value for key, value in values.items()}
-    framing_name = given.get("framing", "raw")
+    named, usual = given.get("framing"), service.defaults.get("framing")
     with for_people():
-        framing = framing_of(framing_name) if "framing" not in service.without else None
+        # What its name does not tell, only the service's own framing has.
+        framing = None if named is None else usual if usual and framing_name(usual) == named else framing_of(named)
         options = _made(service, values)
         cert, key = given.get("cert"), given.get("key")
         address = serving.address(given["host"], given["port"], given["unix"], cert)
-        defaults = dict(service.defaults)
+        defaults = {key: value for key, value in service.defaults.items() if key != "framing"}
         listener = Listener(
             addresses=(address,),
             name=name,
-            framing=framing if framing_name != "raw" else defaults.pop("framing", framing),
+            framing=framing,
             tls=serving.tls_of(cert, key),
             **defaults,
         )
         watched = [] if service.watched is None else list(service.watched(listener, options))
     running = serving.Running(
-        what=name if framing is None else f"{name}, {framing_name} framing",
+        what=name if framing is None else f"{name}, {named} framing",
         backend=given["backend"],
         workers=given.get("workers", "1"),
         log=given["log"],

@@ -6,6 +6,7 @@ next change starts another.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ def run_again_and_again(watched: Sequence[Path]) -> int:
     """
     import watchfiles
 
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it counts what we name
     command = [sys.executable, "-m", "wireway", *(word for word in sys.argv[1:] if word != "--reload")]
     over = threading.Event()
     child = _Child(command)

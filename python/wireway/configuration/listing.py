@@ -90,7 +90,7 @@ def _walk(table: type, before: str, **of: Any) -> Iterator[Entry]:
         doc, default = option.doc, default_text(option)
         if kind.table is not None:
             more = text_of(kind.table)
-            doc = doc if more in doc else f"{doc} {more}"
+            doc = more if more.startswith(doc.rstrip(".")) else doc if more in doc else f"{doc} {more}"
             default = f'"{OFF}"' if option.default is None else ""
         is_table = kind.table is not None
         bounds = (option.required, kind.may_be_off, kind.choices)

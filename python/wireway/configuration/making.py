@@ -82,7 +82,9 @@ def _telling(read: ReadConfiguration, steps: tuple[str | int, ...]) -> Iterator[
         raise
     except ConfigError as error:
         inside = (*steps, "options", error.option) if error.option else steps
-        raise ConfigurationError([read.document.mistake(inside, f"{name}: {error}")]) from error
+        raise ConfigurationError(
+            [read.document.mistake(inside, f"{name}: {str(error).removeprefix('Tls: ')}")]
+        ) from error
     except OSError as error:
         what = f"{name}: {error.filename or ''}: {error.strerror or error}".replace(": : ", ": ")
         raise ConfigurationError([read.document.mistake(steps, what)]) from error

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wireway.config import SocketOptions
-from wireway.net.address import parse
+from wireway.errors import ConfigError
+from wireway.net.address import parse, url_of
 from wireway.net.listening import Listening, listen, twin
 from wireway.serve.hub import Hub
 
@@ -92,34 +93,44 @@ class Halls:
         """Those that this worker serves."""
         return [hall for hall in self._halls if hall.place.workers >= number]
 
-    def take(self, plan: Plan) -> Halls:
+    def take(self, plan: Plan, given: Sequence[socket.socket] = ()) -> Halls:
         """The halls of another plan, which has the sockets of this one as far as both have them.
 
         Nothing of this one is closed: `close_but` does that, of the one that is not gone on with.
 
+        :param given: listening sockets that systemd opened: those of addresses of the plan are taken.
+        :raises ConfigError: one of those is for no address of the plan.
         :raises OSError: an address can not be listened on; what was opened for the plan is closed.
         :raises AddressError: the same.
         """
         found = Halls()
         found.plan = plan
+        left = list(given)
         try:
             for place in plan.places:
                 twins: list[list[socket.socket]] = []
                 for address in place.addresses:
-                    twins += found._opened(self, address, place).fit(place)
+                    twins += found._opened(self, address, place, left).fit(place)
                 before = next((hall for hall in self._halls if _same(hall.place, place)), None)
                 found._halls.append(Hall(place, twins, Hub() if before is None else before.hub))
+            if left:
+                urls = ", ".join(map(url_of, left))
+                raise ConfigError(f"systemd gave a socket on {urls}, which is the address of no listener")
         except BaseException:
             found.close_but(self)
             raise
         return found
 
-    def _opened(self, before: Halls, address: str, place: Place) -> _Opened:
+    def _opened(self, before: Halls, address: str, place: Place, left: list[socket.socket]) -> _Opened:
         number = 0
         while (address, number) in self._open:  # several of one plan may ask for any free port
             number += 1
         opened = before._open.get((address, number))
-        if opened is None:
+        ours = [sock for sock in left if url_of(sock, secured=address.startswith("tls:")) == address]
+        if opened is None and ours:
+            left[:] = [sock for sock in left if sock not in ours]
+            opened = _Opened(Listening(ours), place, is_ours=False)
+        elif opened is None:
             opened = _Opened(listen([parse(address)], place.socket), place)
         elif opened.options != place.socket:
             text = (
@@ -144,8 +155,12 @@ class Halls:
 class _Opened:
     """The listening sockets of one address."""
 
-    def __init__(self, listening: Listening, place: Place) -> None:
+    def __init__(self, listening: Listening, place: Place, *, is_ours: bool = True) -> None:
         self.listening, self.options = listening, place.socket
+        self._may_grow = is_ours
+        if not is_ours:  # how it is shared was decided elsewhere: all workers take from one queue
+            self._twins = [[sock] for sock in listening.sockets]
+            return
         try:
             shares = listening.share(place.socket, place.workers, may_grow=True)
         except BaseException:
@@ -156,7 +171,7 @@ class _Opened:
     def fit(self, place: Place) -> list[list[socket.socket]]:
         """For each socket that the address has (IPv4, IPv6) those for so many workers."""
         for twins in self._twins:
-            while twins[0].family != socket.AF_UNIX and len(twins) < place.workers:
+            while self._may_grow and twins[0].family != socket.AF_UNIX and len(twins) < place.workers:
                 made = twin(twins[0], self.options)
                 self.listening.sockets.append(made)
                 twins.append(made)

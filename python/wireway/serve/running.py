@@ -92,10 +92,10 @@ def run_plan(read: Callable[[], Plan]) -> None:
         except (WirewayError, OSError) as error:
             for line in str(error).splitlines():
                 logger.error("%s", line)
-            logger.error("the plan that is served stays as it was")
+            logger.error("nothing was changed: what was served before goes on")
             return None
 
-    halls = Halls().take(read())
+    halls = Halls().take(read(), activated())
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_supervise(halls, renew))
 
