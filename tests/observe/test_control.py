@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,11 @@ import pytest
 
 import wireway
 from conftest import Run
-from wireway.observe.asking import AskedError, NoServerError, ask, find
+from support.peers import until
+from support.tree import ROOT
+from wireway.cli.watching import Look
+from wireway.observe.answers import ASKED
+from wireway.observe.asking import AskedError, Asker, NoServerError, ask, find
 from wireway.observe.control import Control, folder
 from wireway.observe.table import COLUMNS
 
@@ -134,6 +140,148 @@ def test_a_folder_that_others_may_enter_is_not_used(run: Run, tmp_path: Path) ->
             with pytest.raises(wireway.ConfigError, match="not a folder of this user alone"):
                 async with Control([server]):
                     pass
+
+    run(main)
+
+
+def test_a_folder_that_is_a_link_is_not_used(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "wireway").symlink_to(tmp_path / "elsewhere")
+
+    async def main() -> None:
+        async with echo() as server:
+            with pytest.raises(wireway.ConfigError, match="not a folder of this user alone"):
+                async with Control([server]):
+                    pass
+
+    run(main)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_reference_names_every_column_and_question() -> None:
+    page = (ROOT / "docs" / "reference" / "control.md").read_text()
+    for name in COLUMNS:
+        assert f"`{name}`" in page, name
+    for question in ASKED:
+        assert f"\n## {question}\n" in page
+    for key in Look().as_dict():
+        assert f"`{key}`" in page.partition("## The output of commands")[2], key
+
+
+def test_two_of_one_process_and_what_the_dead_left(run: Run) -> None:
+    place = folder()
+    place.mkdir(mode=0o700)
+    for name in ("1.sock", f"{os.getpid()}.sock"):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(place / name))
+
+    async def main() -> None:
+        async with echo() as one, echo() as two, Control([one], "one") as first, Control([two], "two") as second:
+            assert first.path == place / f"{os.getpid()}.sock"
+            assert second.path == place / f"{os.getpid()}-2.sock"
+            assert sorted(place.iterdir()) == sorted([first.path, second.path])
+            told = [(await asyncio.to_thread(ask, path, "about"))["what"] for path in find(os.getpid())]
+            assert sorted(told) == ["one", "two"]
+        assert list(place.iterdir()) == []
+
+    run(main)
+
+
+def test_a_question_without_end_and_one_who_never_reads(run: Run) -> None:
+    async def main() -> None:
+        async with echo() as server, Control([server]) as control:
+            reader, writer = await asyncio.open_unix_connection(str(control.path))
+            writer.write(b'{"ask": "about", "x": "' + b"y" * 2_000_000)
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+                assert await reader.read() == b""
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            deaf = socket.socket(socket.AF_UNIX)
+            deaf.setblocking(False)
+            deaf.connect(str(control.path))
+            question = b'{"ask": "about"}\n' * 1000
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    deaf.send(question)
+            assert (await asked("about"))["pid"] == os.getpid()
+            assert control._server is not None
+            assert control._server.stats.queued < 1_000_000
+            deaf.close()
+
+    run(main)
+
+
+def test_a_look_in_pages_with_rates_and_the_time_of_handlers(run: Run) -> None:
+    server = wireway.Server("tcp://127.0.0.1:0", framing=wireway.Lines(), stalls=None)
+    going = asyncio.Event()
+
+    @server.on_message
+    async def back(conn: wireway.Connection, line: bytes) -> None:
+        if line == b"work":
+            time.sleep(0.05)  # noqa: ASYNC251 - a handler that computes
+        if line == b"wait":
+            await going.wait()
+        await conn.send(line)
+
+    async def main() -> None:
+        async with server, Control([server]) as control:
+            peers = [await client(server, b"x") for _ in range(250)]
+            with contextlib.closing(await asyncio.to_thread(Asker, control.path)) as asker:
+
+                async def look(**more: Any) -> list[dict[str, Any]]:
+                    answer = await asyncio.to_thread(asker.ask, "connections", rates=True, **more)
+                    assert answer["total"] == 250
+                    rows: list[dict[str, Any]] = answer["connections"]
+                    return rows
+
+                rows = await look(sort="id", largest=False, limit=1000)
+                assert [row["id"] for row in rows] == list(range(1, 251))
+                assert {row["in_rate"] for row in rows} == {None}
+                reader, writer = peers[7]
+                writer.write(b"work\n" * 3)
+                await reader.readexactly(15)
+                peers[9][1].write(b"wait\n")
+                await until(lambda: server.stats.handlers == 1)
+                rows = await look(sort="handler", limit=1)
+                assert (rows[0]["id"], rows[0]["handling"]) == (8, None)
+                assert rows[0]["handler"] >= 0.1  # to the kernel's tick
+                assert rows[0]["in_rate"] > 0
+                [row] = await look(sort="handling", limit=1)
+                assert row["id"] == 10
+                assert 0 < row["handling"] <= row["handler"] <= row["age"]
+                assert [row["id"] for row in await look(sort="messages_in_rate", limit=1)] in ([8], [10], [1])
+                going.set()
+                await peers[9][0].readexactly(5)
+                assert [row["handling"] for row in await look(sort="id", limit=250)] == [None] * 250
+            for _, writer in peers:
+                writer.close()
+            await asyncio.gather(*(writer.wait_closed() for _, writer in peers), return_exceptions=True)
+
+    run(main)
+
+
+def test_the_ends_by_reason_by_time_and_those_that_are_new(run: Run) -> None:
+    async def main() -> None:
+        async with echo() as server, Control([server]):
+            for name in (b"one", b"two"):
+                _, writer = await client(server, name)
+                writer.close()
+                await writer.wait_closed()
+            await until(lambda: server.stats.open == 0)
+            first = await asked("closed")
+            assert [row["id"] for row in first["closed"]] == [2, 1]
+            assert (await asked("closed", since=time.time() + 10))["closed"] == []
+            assert len((await asked("closed", since=time.time() - 60))["closed"]) == 2
+            assert (await asked("closed", after=first["after"]))["closed"] == []
+            _, writer = await client(server, b"three")
+            writer.close()
+            await writer.wait_closed()
+            await until(lambda: server.stats.open == 0)
+            assert [row["id"] for row in (await asked("closed", after=first["after"]))["closed"]] == [3]
+            with pytest.raises(AskedError, match="did you mean peer-closed"):
+                await asked("closed", reason="peer-close")
 
     run(main)
 

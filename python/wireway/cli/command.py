@@ -11,8 +11,9 @@ from wireway.cli.bench import bench
 from wireway.cli.config import config
 from wireway.cli.connect import connect
 from wireway.cli.doctor import doctor
+from wireway.cli.ending import closed, kick
 from wireway.cli.failing import PlainGroup
-from wireway.cli.ls import closed, kick, ls
+from wireway.cli.ls import capture, ls
 from wireway.cli.serve import serve
 from wireway.cli.top import top
 from wireway.cli.trace import trace
@@ -54,6 +55,7 @@ app.command()(ls)
 app.command()(kick)
 app.command()(closed)
 app.command()(trace)
+app.command()(capture)
 app.command()(doctor)
 
 

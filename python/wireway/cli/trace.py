@@ -15,12 +15,12 @@ import typer
 
 import wireway
 from wireway.cli.failing import Exit, Failure, for_people
-from wireway.cli.looking import Pid, Socket, chosen
+from wireway.cli.looking import Pid, Socket, chosen, having, printable
 from wireway.cli.tracing.following import Following
 from wireway.cli.tracing.packets import Packets
 from wireway.cli.tracing.pcapng import Pcapng
 from wireway.cli.tracing.streams import Frame, Loss, Stream
-from wireway.cli.tracing.telling import Style, as_json, printable, told
+from wireway.cli.tracing.telling import Style, as_json, told
 from wireway.observe.asking import AskedError, ask
 
 __all__ = ["trace"]
@@ -58,7 +58,7 @@ def trace(
         whom = _whom(peer)
         paths = chosen(pid, socket)
         if "id" in whom:
-            paths = [_having(paths, whom)]
+            paths = [having(paths, whom["id"])[0]]
         with contextlib.ExitStack() as stack:
             try:
                 following = stack.enter_context(Following(paths, whom))
@@ -209,21 +209,6 @@ def _whom(text: str) -> dict[str, Any]:
     if not text:
         raise Failure("whom to trace is empty: give an address, an id or a user", Exit.USAGE)
     return {"user": text}
-
-
-def _having(paths: list[Path], whom: dict[str, Any]) -> Path:
-    """The one server that has a connection of that number."""
-    having = []
-    for path in paths:
-        with contextlib.suppress(AskedError):
-            ask(path, "describe", **whom)
-            having.append(path)
-    if not having:
-        raise Failure(f"there is no connection {whom['id']}: see `wireway ls`", Exit.NO)
-    if len(having) > 1:
-        pids = ", ".join(path.stem for path in having)
-        raise Failure(f"several servers have a connection {whom['id']}: name one with --pid ({pids})", Exit.USAGE)
-    return having[0]
 
 
 def _connections(count: int) -> str:

@@ -357,17 +357,20 @@ class Server:
             log.add(reason)
         return log
 
-    def ended(self, *, last: int = 10_000, code: str | None = None, after: float = float("-inf")) -> list[CloseReason]:
+    def ended(
+        self, *, last: int = 10_000, code: str | None = None, after: float = float("-inf"), skip: int = 0
+    ) -> list[CloseReason]:
         """Why connections ended, the oldest first: those of `closed` that are asked for, and no others are collected.
 
         :param last: so many at most, the newest.
         :param code: only those that ended so.
         :param after: only those whose ``evidence["at"]``, seconds on the loop's clock, is greater.
+        :param skip: without so many of the newest.
         """
         if self._counted is None or self._loop is None:
             return []
         began = time.time() - self._loop.time()
-        records = self._counted.records(last, code, after)
+        records = self._counted.records(last, code, after, skip)
         return [self._reason_of(record, began + record["at"]) for record in records]
 
     def find(self, number: int) -> Connection | None:

@@ -166,8 +166,13 @@ class Answers:
             mark = float(after.get(str(number), float("-inf")))
             newest = server.ended(last=1)
             marks |= {str(number): reason.evidence.get("at", mark) for reason in newest}
-            reasons = server.ended(last=last, code=code, after=mark)
-            found += [(number, each) for each in reasons if since is None or each.closed_at >= float(since)]
+            for skip in range(0, last, _PAGE):
+                reasons = server.ended(last=min(_PAGE, last - skip), code=code, after=mark, skip=skip)
+                wanted = [each for each in reasons if since is None or each.closed_at >= float(since)]
+                found += [(number, each) for each in reversed(wanted)]
+                if len(wanted) < _PAGE:
+                    break
+                await asyncio.sleep(0)
         found.sort(key=lambda each: each[1].closed_at, reverse=True)
         page: list[dict[str, Any]] = []
         for number, reason in found[:last]:

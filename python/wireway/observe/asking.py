@@ -153,7 +153,7 @@ class Asker:
         except TimeoutError:
             text = f"{self.path} does not answer within {_PATIENCE:g} s: its loop stands still"
             raise WirewayError(text) from None
-        except ConnectionError as error:
+        except OSError as error:
             raise WirewayError(f"{self.path} went away: {error.strerror or error}") from None
 
 

@@ -159,21 +159,23 @@ impl ServerCore {
     }
 
     /// What is known of the connections that ended, oldest first: the last `most` of the last 10,000. `code`: only of
-    /// those that ended so; `after`: only of those that ended later on the loop's clock, seconds.
-    #[pyo3(signature = (most = RECORDS, code = None, after = f64::NEG_INFINITY))]
+    /// those that ended so; `after`: only of those that ended later on the loop's clock, seconds; `skip`: without so many
+    /// of the newest.
+    #[pyo3(signature = (most = RECORDS, code = None, after = f64::NEG_INFINITY, skip = 0))]
     fn records<'py>(
         &self,
         py: Python<'py>,
         most: usize,
         code: Option<&str>,
         after: f64,
+        skip: usize,
     ) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         let records = self.records.borrow();
         let wanted =
             |record: &&Record| record.at > after && code.is_none_or(|code| record.code == code);
         let newest = records.iter().rev().map(|record| &**record);
-        let found: Vec<_> = newest.filter(wanted).take(most).collect();
+        let found: Vec<_> = newest.filter(wanted).skip(skip).take(most).collect();
         for record in found.into_iter().rev() {
             list.append(record.evidence(py, None)?)?;
         }

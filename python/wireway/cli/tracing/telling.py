@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 import time
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
+from wireway.cli.looking import printable
 from wireway.cli.tracing.streams import Frame, Loss, Note, Piece, Stream
 
-__all__ = ["Style", "as_json", "printable", "told"]
+__all__ = ["Style", "as_json", "told"]
 
 _TEXT = 200
 """Bytes of a message that are shown on its line."""
@@ -29,13 +29,6 @@ class Style(StrEnum):
     TEXT = "text"
     HEX = "hex"
     JSON = "json"
-
-
-def printable(text: str) -> str:
-    """A text without what a terminal would obey: control characters are escaped, and what it can not show."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def told(stream: Stream, what: Frame | Piece | Loss | Note, style: Style, *, whole: bool = False) -> Iterator[str]:
