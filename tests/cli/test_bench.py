@@ -24,7 +24,7 @@ SHORT = ("--duration", "100ms", "--warm-up", "10ms", "-c", "4")
 PERCENTILES = ["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url() -> Iterator[str]:
     """A server that sends back what comes, whatever the framing."""
     with answering() as address:
@@ -233,7 +233,7 @@ def test_a_search(url: str) -> None:
     assert (found["verdict"], status) in (("none", 1), ("client", 10))
     rates = [run["options"]["rate"] for run in found["runs"]]
     assert rates[0] is None
-    assert len(rates) > 2
+    assert len(rates) >= 2
 
 
 def test_when_the_client_was_the_bottleneck(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ from support.terminal import terminal
 WIREWAY = (sys.executable, "-m", "wireway")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def url() -> Iterator[str]:
     """A server that sends back what comes."""
     with answering() as address:
@@ -108,3 +109,38 @@ def test_mistakes_are_one_line(words: tuple[str, ...], status: int, text: str) -
     got, out, err = bench(*words)
     assert (got, out, err.count("\n")) == (status, "", 1)
     assert text in err
+
+
+IN_A_NAMESPACE = """
+import pathlib, subprocess
+from support.answering import answering
+from support.benching import bench
+
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40019")
+with answering() as address:
+    for words in ((), ("--ifaddr", "127.0.1.1-3")):
+        status, out, err = bench(address, "-c", "50", "-n", "50", *words)
+        print(status, "no port is free: give more addresses with --ifaddr" in out, out.splitlines()[1])
+"""
+
+
+def test_more_connections_than_an_address_has_ports() -> None:
+    """In a network of its own, whose addresses have twenty ports each."""
+    space = ["unshare", "--map-root-user", "--net"]
+    try:
+        able = subprocess.run([*space, "ip", "link", "set", "lo", "up"], capture_output=True, timeout=60, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"{error.filename} is missing: apt-get install util-linux iproute2")
+    if able.returncode:
+        pytest.skip(f"no network namespace may be made here: {able.stderr.decode().strip()}")
+    tests = str(Path(__file__).parents[1])
+    command = [*space, sys.executable, "-c", IN_A_NAMESPACE]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": tests}
+    )
+    assert done.stderr == ""
+    few, many = done.stdout.splitlines()
+    assert few.startswith("1 True ")
+    assert " of 50 connections made" in few
+    assert many.startswith("0 False 50 connections made")

@@ -2,19 +2,23 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use wireway_core::sys::set_socket_option;
 use wireway_core::tls::{ClientTls, Session};
 
 use crate::options::Address;
 
 /// Of Linux (asm-generic/errno.h): `ErrorKind::InProgress` is not stable.
 const EINPROGRESS: i32 = 115;
+/// ip(7), IP_BIND_ADDRESS_NO_PORT; of IPv6 sockets too.
+const IPPROTO_IP: i32 = 0;
+const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 /// Plaintext that is encrypted at once, bytes: what waits in records is not much more.
 const SEALED: usize = 64 * 1024;
 
@@ -232,6 +236,9 @@ fn begin_tcp(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
+        // The port is chosen when the server is known, so that each address has all of them for each server, and ports
+        // that wait (TIME_WAIT) are in nobody's way. Kernels before 4.2 choose at once.
+        let _ = set_socket_option(socket.as_raw_fd(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
         socket.bind(&SocketAddr::new(source, 0).into()).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => io::Error::new(error.kind(), no_port(Some(source))),
             ErrorKind::AddrNotAvailable => {

@@ -99,7 +99,7 @@ def bench(
     from wireway.cli.measuring import comparing, drawing, searching, sources, telling, writing
     from wireway.cli.measuring.asked import Wanted, seconds_of
     from wireway.cli.measuring.messages import bytes_of, framed_message
-    from wireway.cli.measuring.running import measure
+    from wireway.cli.measuring.running import insist, measure
     from wireway.cli.measuring.targets import http_request, target_of
     from wireway.cli.talking.identity import tls_of
 
@@ -161,6 +161,7 @@ def bench(
         try:
             if limit is None:
                 outcomes = [measure(wanted, progress)]
+                insist(outcomes[0])
             else:
                 found = searching.search(wanted, limit, progress)
                 outcomes = found.runs

@@ -63,12 +63,14 @@ def show_beside(outcome: Outcome, earlier: dict[str, Any], console: Console) -> 
         if name not in _OF_NO_MATTER and earlier["options"].get(name) != value
     ]
     if unlike:
-        console.print(f"\n  [yellow]The runs are not alike: {'; '.join(unlike)}.[/yellow]")
+        console.print(f"\n  [yellow]The runs are not alike: {'; '.join(unlike)}.[/yellow]", soft_wrap=True)
     if earlier.get("bottleneck") or outcome.bottleneck:
         console.print(
             "\n  [yellow]The client was the bottleneck in one of them: the servers are not compared.[/yellow]"
         )
-    console.print("\n  Each is a single run: repeat both before you trust a difference of a few per cent.")
+    console.print(
+        "\n  Each is a single run: repeat both before you trust a difference of a few per cent.", soft_wrap=True
+    )
 
 
 def _change(before: float, now: float) -> str:

@@ -19,7 +19,7 @@ from wireway.cli.failing import Exit, Failure
 from wireway.cli.looking import quantity
 from wireway.cli.measuring.asked import Wanted
 
-__all__ = ["Outcome", "measure"]
+__all__ = ["Outcome", "insist", "measure"]
 
 SATURATED = 0.95
 """The share of the time from which on the generator's thread counts as the limit."""
@@ -91,7 +91,7 @@ def measure(wanted: Wanted, console: Console | None = None, label: str = "load")
 
     :param console: where the progress bar is drawn, if it is a terminal; None: nowhere.
     :raises OSError: no connection could be made, or all were lost before anything came back.
-    :raises Failure: the message can not be sent so, or nothing came back.
+    :raises Failure: the message can not be sent so.
     :raises KeyboardInterrupt: a second Ctrl-C.
     """
     try:
@@ -124,16 +124,19 @@ def measure(wanted: Wanted, console: Console | None = None, label: str = "load")
         raise KeyboardInterrupt
     if failed:
         raise failed[0]
-    found = Outcome(wanted, outcome[0], interrupted)
-    if not found.figures["messages"] and not interrupted:
-        raise Failure(f"{wanted.target.url}: {_nothing(found.figures)}", Exit.UNREACHABLE)
-    return found
+    return Outcome(wanted, outcome[0], interrupted)
 
 
-def _nothing(figures: dict[str, Any]) -> str:
-    errors = {text: count for text, count in figures["errors"].items() if not text.startswith("no answer")}
+def insist(outcome: Outcome) -> None:
+    """Refuse a run in which nothing came back: there is nothing to be shown of it.
+
+    :raises Failure: so it was.
+    """
+    if outcome.figures["messages"] or outcome.interrupted:
+        return
+    errors = {text: count for text, count in outcome.figures["errors"].items() if not text.startswith("no answer")}
     why = max(errors, key=lambda text: errors[text]) if errors else "does it answer, in this framing?"
-    return f"no answer came: {why}"
+    raise Failure(f"{outcome.wanted.target.url}: no answer came: {why}", Exit.UNREACHABLE)
 
 
 def _show(run: LoadRun, ended: threading.Event, wanted: Wanted, console: Console | None, label: str) -> None:

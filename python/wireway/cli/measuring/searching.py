@@ -16,7 +16,7 @@ from rich.console import Console
 
 from wireway.cli.looking import quantity
 from wireway.cli.measuring.asked import Wanted
-from wireway.cli.measuring.running import Outcome, measure
+from wireway.cli.measuring.running import Outcome, insist, measure
 
 __all__ = ["Found", "Verdict", "search"]
 
@@ -24,6 +24,8 @@ CLOSE = 1.05
 """The search ends when the rate above is no more than so many times the one below."""
 LEAST = 256
 """A rate of so much less than the closed loop's is not tried."""
+ENOUGH = 100
+"""Nor is one of which a run has fewer messages: they have no p99."""
 MOST = 24
 """Tries at most."""
 
@@ -65,13 +67,16 @@ def search(
     :param within: seconds.
     :param run: makes one run.
     :raises OSError: see `measure`.
+    :raises Failure: nothing comes back at all.
     """
     first = run(replace(wanted, rate=None), console, "closed loop")
+    insist(first)
     found = Found(within, [first])
     if first.interrupted:
         found.verdict = Verdict.INTERRUPTED
         return found
     rate = first.rate
+    least = max(ENOUGH / (wanted.duration or 1.0), first.rate / LEAST)
     low: float | None = None
     high: float | None = None
     for _ in range(MOST):
@@ -86,7 +91,7 @@ def search(
             found.above, high = tried, rate
         if low is None:
             rate /= 2
-            if rate < max(1.0, first.rate / LEAST):
+            if rate < least:
                 break
         elif high is None:
             rate *= 2

@@ -45,7 +45,7 @@ def show(outcome: Outcome, console: Console) -> None:
     made = f"{figures['connected']:,}"
     if figures["connected"] < wanted.connections:
         made += f" of {wanted.connections:,}"
-    console.print(f"{wanted.target.url}: {escape(what)}, {how}", highlight=False)
+    console.print(f"{wanted.target.url}: {escape(what)}, {how}", soft_wrap=True)
     threads = f", {wanted.threads} threads" if wanted.threads > 1 else ""
     console.print(f"{made} connections made in {precise(figures['connecting'])}{threads}")
     console.print()
@@ -90,7 +90,7 @@ def _complain(outcome: Outcome, console: Console, unit: str) -> None:
     if lines:
         console.print()
     for line in lines:
-        console.print(f"  {line}")
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def show_search(found: Found, console: Console) -> None:
@@ -120,7 +120,7 @@ def show_search(found: Found, console: Console) -> None:
         case Verdict.INTERRUPTED:
             known = "" if best is None else f"; at least {best:,.0f} {unit}/s stay within {limit}"
             text = f"Interrupted{known}."
-    console.print(f"\n  {text}")
+    console.print(f"\n  {text}", soft_wrap=True)
 
 
 def _why(outcome: Outcome, within: float) -> str:
