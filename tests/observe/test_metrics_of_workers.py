@@ -21,12 +21,12 @@ LIMIT = 60.0
 
 
 class Program:
-    """`wireway serve echo --workers 2 --metrics 0`."""
+    """`wireway serve echo --workers 2 --metrics 0`, or a program with other words."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, words: list[str] | None = None) -> None:
         command = ["serve", "echo", "--port", "0", "--framing", "length", "--workers", "2", "--metrics", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wireway", *command],
+            [sys.executable, "-m", "wireway", *(words or command)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -144,3 +144,41 @@ def test_a_worker_that_is_stopped_and_all_that_drain(program: Program) -> None:
         sock.settimeout(LIMIT)
         program.process.terminate()
         sock.recv(1)  # the end: it drains
+
+
+TWO = """
+[[listeners]]
+name = "one"
+service = "echo"
+address = "tcp://127.0.0.1:0"
+framing = "length:4"
+workers = 2
+
+[[listeners]]
+name = "two"
+service = "echo"
+address = "tcp://127.0.0.1:0"
+
+[metrics]
+address = "tcp://127.0.0.1:0"
+"""
+
+
+def test_listeners_with_fewer_workers_are_told_by_every_answer(tmp_path: Path) -> None:
+    file = tmp_path / "two.toml"
+    file.write_text(TWO)
+    program = Program(tmp_path, ["serve", "--config", str(file)])
+    try:
+        program.until(
+            lambda values: values.get(("wireway_worker_up", "2")) == values.get(("wireway_worker_up", "1")) == 1
+        )
+        for _ in range(20):
+            _, text = program.get("/metrics")
+            [open_now] = [family for family in parse(text) if family.name == "wireway_connections_open"]
+            assert len({sample.labels["server"] for sample in open_now.samples}) == 2
+            assert {'wireway_worker_up{worker="1"} 1.0', 'wireway_worker_up{worker="2"} 1.0'} <= set(text.splitlines())
+        assert program.get("/readyz")[0] == 200
+    finally:
+        program.process.terminate()
+        program.process.communicate(timeout=LIMIT)
+    assert program.process.returncode == 0

@@ -33,6 +33,7 @@ class Company:
     :param metrics: where metrics and health are told: an address, ``host:port``, or a port of loopback. None: nowhere.
     :param registry: metrics of the service, which are told too.
     :param is_worker: it is one of several processes, whose supervisor has the sockets.
+    :param is_whole: it has every server of the program. One that lacks some answers nobody: it would tell less.
     :param control: where the control socket is, if not where they usually are; False: there is none.
     """
 
@@ -43,9 +44,10 @@ class Company:
         *,
         registry: Any = None,
         is_worker: bool = False,
+        is_whole: bool = True,
         control: Path | Literal[False] | None = None,
     ) -> None:
-        self._what, self._is_worker = what, is_worker
+        self._what, self._is_worker, self._is_whole = what, is_worker, is_whole
         self._control: Path | Literal[False] | None = control
         self._address, self._registry = metrics, registry
         self._metrics: Metrics | None = None
@@ -57,7 +59,7 @@ class Company:
         :raises OSError: it is taken, or not permitted.
         """
         sockets = taken()
-        if self._address is None:
+        if self._address is None or not self._is_whole:
             for sock in sockets:
                 sock.close()
             return
@@ -96,6 +98,9 @@ class Company:
                     await company.enter_async_context(Control(servers, self._what, self._control))
                 except (wireway.WirewayError, OSError) as error:
                     logging.getLogger("wireway.control").warning("no control socket: %s", error)
+            if self._address is not None:
+                for server in servers:
+                    server.time_handlers()  # also where another process tells of it
             if self._metrics is not None:
                 self._metrics.watch(servers)
                 await company.enter_async_context(self._metrics)

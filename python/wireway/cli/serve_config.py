@@ -69,7 +69,11 @@ class _Seat:
         if isinstance(path, Path) and assignment is not None and assignment.number > 1:
             path = path.with_name(f"{path.name}.{assignment.number}")
         address = read.configuration.metrics.address
-        self._company = Company(_title(read), address, is_worker=assignment is not None, control=path)
+        # A process that lacks a listener, since that has fewer workers, could not tell of it.
+        whole = assignment is None or all(
+            workers_of(table) >= assignment.number for table in read.configuration.listeners
+        )
+        self._company = Company(_title(read), address, is_worker=assignment is not None, is_whole=whole, control=path)
         self._company.open()
 
     def started(self, read: ReadConfiguration, made: Sequence[Made]) -> None:

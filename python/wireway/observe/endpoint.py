@@ -217,8 +217,10 @@ class Metrics:
         return [joined]
 
     async def _workers(self) -> list[WorkerInfo]:
-        """Of the server that has workers, if one has."""
-        return await self._servers[0].workers() if self._servers else []
+        """The processes of all servers: one may have more of them than another."""
+        told = await asyncio.gather(*(server.workers() for server in self._servers))
+        found = [info for infos in told for info in infos]
+        return [info for info in found if info.number] or found[:1]
 
     def _label(self, server: Server) -> str | None:
         """Its first address, which it keeps when it stops; None before it starts."""
