@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from support.rooms import chat, types
+from support.tree import ROOT
+from wireway.services.chat import ChatLimits
 from wireway.services.chat.names import Mistake
 from wireway.services.chat.wire import as_json, as_lines, obey_json, obey_line
 
@@ -197,3 +200,30 @@ def test_lines_of_events() -> None:
     assert lines(type="bye", text="the end") == [b"* the end"]
     assert lines(type="count", room="a", count=5) == []
     assert lines(type="history", messages=[]) == []
+
+
+def test_the_page_of_the_protocol_says_it_all() -> None:
+    """Each command, each event, each code and each bound of the code stands on the page, and no other."""
+    page = (ROOT / "docs" / "reference" / "chat-protocol.md").read_text()
+    chapter = dict(re.findall(r"^## (\w+).*?\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    events, codes = chapter["Events"].split("| `code` | |")
+
+    def listed(table: str) -> set[str]:
+        return {
+            name
+            for cell in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+            for name in re.findall(r"`([\w-]+)`", cell)
+        }
+
+    source = "".join(path.read_text() for path in (ROOT / "python/wireway/services/chat").glob("*.py"))
+    kinds = set(re.findall(r'tag="(\w+)"', source))
+    assert listed(chapter["Commands"]) - {"type"} == kinds
+    sent = set(re.findall(r'"type": ?"(\w+)"', source)) - {"pong", "help"}
+    assert listed(events) - {"type"} == sent
+    wrong = set(re.findall(r'Mistake\("([\w-]+)"', source)) | {"bad-nick", "bad-room"}
+    assert listed(codes) == wrong
+    limits = ChatLimits()
+    for bound in (limits.frame(), limits.text_length, limits.rooms, limits.crowd):
+        assert f"{bound:,}" in page
+    for bound in (limits.nick_length, limits.room_length, limits.joined, limits.announced):
+        assert re.search(rf"\b{bound}\b", page)
