@@ -20,7 +20,7 @@ import wireway
 from conftest import Run
 from support.tree import ROOT
 from wireway import events
-from wireway.cli.serving import _JsonLines
+from wireway.cli.logs import _JsonLines
 
 ANYWHERE = "tcp://127.0.0.1:0"
 
