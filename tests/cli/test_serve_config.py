@@ -8,17 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.forbid import forbid_low_ports
+from support.configured import LIMIT, Program, until
 
-COMMAND = (sys.executable, "-m", "wireway", "serve", "--config", "wireway.toml")
-LIMIT = 60.0
 TWO = """
 drain_timeout = "5s"
 [log]
@@ -37,85 +33,6 @@ service = "echo"
 """
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait for something that other processes do."""
-    end = time.monotonic() + LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
-    return found
-
-
-class Program:
-    """The command in a folder with a file; what it says is JSON."""
-
-    def __init__(self, folder: Path, text: str, *words: str) -> None:
-        self.file = folder / "wireway.toml"
-        self.file.write_text(text)
-        self.said = folder / "said"
-        self.out = folder / "out"
-        with self.said.open("w") as error, self.out.open("w") as out:
-            self.process = subprocess.Popen([*COMMAND, *words], cwd=folder, stderr=error, stdout=out)
-        self.clients: list[socket.socket] = []
-
-    def lines(self) -> list[dict[str, Any]]:
-        """All of stderr: each whole line must be JSON."""
-        return [json.loads(line) for line in self.said.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines() if line.get("event") == name]
-
-    def says(self, text: str, times: int = 1) -> None:
-        def found() -> bool:
-            assert self.process.poll() is None, self.said.read_text()
-            return sum(text in line["message"] for line in self.lines()) >= times
-
-        until(found)
-
-    def started(self, workers: int) -> dict[str, Any]:
-        """The event of the start, once so many workers serve."""
-        self.says("serves, process", workers)
-        return until(lambda: self.events("started"))[0]  # type: ignore[no-any-return]
-
-    def workers(self) -> set[int]:
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
-        return set(map(int, found.stdout.split()))
-
-    def connect(self, address: str) -> socket.socket:
-        if address.startswith("unix://"):
-            client = socket.socket(socket.AF_UNIX)
-            client.settimeout(LIMIT)
-            client.connect(address.removeprefix("unix://"))
-        else:
-            host, _, port = address.removeprefix("tcp://").rpartition(":")
-            client = socket.create_connection((host, int(port)), timeout=LIMIT)
-        self.clients.append(client)
-        return client
-
-    def edit(self, old: str, new: str) -> None:
-        text = self.file.read_text()
-        assert old in text
-        self.file.write_text(text.replace(old, new))
-
-    def hang_up(self) -> None:
-        self.process.send_signal(signal.SIGHUP)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(LIMIT)
-
-    def close(self) -> None:
-        for client in self.clients:
-            client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(LIMIT)
-            finally:
-                self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     programs: list[Program] = []
@@ -127,6 +44,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield start
     for program in programs:
         program.close()
+
+
+WEB = '[[listeners]]\naddress = "tcp://127.0.0.1:0"\nservice = "web"\n'
 
 
 def ask(client: socket.socket, text: bytes = b"hi\n") -> bytes:
@@ -218,81 +138,69 @@ def test_a_worker_that_dies_is_replaced_with_the_file_that_was_good(start: Calla
     assert not any("no TOML" in line["message"] for line in program.lines())
 
 
-def fails(folder: Path, text: str, *words: str, **more: Any) -> tuple[int, str]:
-    (folder / "wireway.toml").write_text(text)
-    command = [*COMMAND, *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False, **more)
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
+def test_metrics_and_the_control_socket_outlive_a_worker(start: Callable[..., Program]) -> None:
+    program = start(f'{TWO}[metrics]\naddress = "tcp://127.0.0.1:0"\n[control]\npath = "control.sock"\n')
+    event = program.started(2)
+    metrics = event["metrics"].partition("/metrics")[0].removeprefix("http://")
+    path = program.file.parent / "control.sock"
+    assert event["control"] == str(path)
+
+    def answers() -> bool:
+        command = [sys.executable, "-m", "wireway", "ls", "--json", "--socket", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        return done.returncode == 0
+
+    def get() -> bytes:
+        client = program.connect(f"tcp://{metrics}")
+        client.sendall(b"GET /readyz HTTP/1.0\r\nHost: x\r\n\r\n")
+        with client.makefile("rb") as answer:
+            return answer.read()
+
+    until(answers)
+    assert path.stat().st_mode & 0o777 == 0o600
+    program.hang_up()
+    program.says("every worker was replaced")
+    until(answers)
+    assert b"ready" in get()
+    assert program.end() == 0
+    assert not path.exists()
 
 
-ONE = '[[listeners]]\naddress = "tcp://127.0.0.1:0"\nservice = "echo"\n'
-WEB = ONE.replace("echo", "web")
+ACTIVATE = """
+import os, socket, sys
+own = [socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))]
+address = "tcp://%s:%d" % own[0].getsockname()
+text = open("template").read().replace("ADDRESS", address)
+open("wireway.toml", "w").write(text)
+kept = [os.dup2(sock.fileno(), 20 + number) for number, sock in enumerate(own[:1])]
+os.dup2(kept[0], 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "wireway", "serve", "--config", "wireway.toml"])
+"""
 
 
-@pytest.mark.parametrize(
-    ("text", "status", "expected"),
-    [
-        ("", 3, "wireway.toml:1:1: there is no listener: write [[listeners]], below it address and service"),
-        ("a = = 1", 3, "wireway.toml:1:5: no TOML: extra `=`, expected nothing"),
-        (f"{ONE}limts = {{}}", 3, 'wireway.toml:4:1: unknown key "limts" in [listeners]; did you mean "limits"?'),
-        (f'{WEB}options.target = "none:app"', 3, "wireway.toml:1:1: web: there is no module 'none' in "),
-        (f'{WEB}options.target = "bad:app"', 3, "wireway.toml:1:1: web: bad:app can not be loaded: NameError: "),
-        (f'{WEB}options.target = "late:app"', 1, "the application did not start: the database is gone"),
-        (f'{ONE.replace("tcp", "tls")}tls.cert = "no.pem"', 3, "wireway.toml:4:12: cert: there is no file "),
-    ],
-)
-def test_what_can_not_be_served_is_told_once_and_ends_it(tmp_path: Path, text: str, status: int, expected: str) -> None:
-    (tmp_path / "bad.py").write_text("nothing_like_it\n")
-    (tmp_path / "late.py").write_text(
-        "async def app(scope, receive, send):\n"
-        "    await receive()\n"
-        "    await send({'type': 'lifespan.startup.failed', 'message': 'the database is gone'})\n"
-    )
-    got, error = fails(tmp_path, text)
-    assert error.startswith(f"Error: {expected}")
-    assert (got, error.count("\n")) == (status, 1)
-
-
-def test_a_taken_address_has_a_status_of_its_own(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        got, error = fails(tmp_path, ONE.replace(":0", f":{port}"))
-    assert (got, error) == (6, f"Error: port {port} on 127.0.0.1 is taken by another program; choose another port\n")
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(tmp_path / "a.sock"))
-        other.listen()
-        got, error = fails(tmp_path, ONE.replace("tcp://127.0.0.1:0", "unix://a.sock"))
-    assert got == 6
-    assert "another program listens there" in error
-
-
-def test_a_port_without_permission(tmp_path: Path) -> None:
-    if Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip() == "0":
-        pytest.skip("this kernel lets everybody bind every port")
-    got, error = fails(tmp_path, ONE.replace(":0", ":1"), preexec_fn=forbid_low_ports)
-    assert (got, error) == (5, "Error: port 1 on 127.0.0.1 needs privileges; choose one from 1024 up\n")
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "expected"),
-    [
-        (("--config", "none.toml"), 4, "none.toml is not there: give a file, or write one with: wireway config init"),
-        (("--config", "."), 2, ". is a folder: give the file"),
-        (("--config", "wireway.toml", "echo"), 2, "--config and the service echo: give one of them"),
-        (("--log", "json", "echo"), 2, "write the options behind the service: wireway serve echo --log json"),
-        (("--config",), 2, "requires an argument"),
-    ],
-)
-def test_command_lines_that_mean_nothing(tmp_path: Path, words: tuple[str, ...], status: int, expected: str) -> None:
-    (tmp_path / "wireway.toml").write_text(ONE)
-    command = [sys.executable, "-m", "wireway", "serve", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False)
-    assert done.returncode == status
-    assert expected in done.stderr
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize("address", ["ADDRESS", "tcp://127.0.0.1:0"])
+def test_a_socket_of_systemd_is_taken_by_its_address(tmp_path: Path, address: str) -> None:
+    (tmp_path / "template").write_text(TWO.replace("tcp://127.0.0.1:0", address, 1))
+    with subprocess.Popen(
+        [sys.executable, "-c", ACTIVATE], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr)
+        if address != "ADDRESS":
+            assert "which is the address of no listener" in next(lines)
+            assert process.wait(LIMIT) == 2
+            return
+        for line in lines:
+            if '"event": "started"' in line:
+                break
+        where = json.loads(line)["listeners"][0]["addresses"][0]
+        assert where in (tmp_path / "wireway.toml").read_text()
+        with socket.create_connection(("127.0.0.1", int(where.rpartition(":")[2])), timeout=LIMIT) as client:
+            assert ask(client) == b"hi\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT)
+        assert process.returncode == 0
 
 
 def test_reload_waits_out_what_is_wrong_and_ctrl_c_ends_it(start: Callable[..., Program], tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Company"]
 
+_TRIES, _PAUSE = 120, 0.5
+"""How often, and after how many seconds, a path is asked for that another worker still has while it drains."""
 _PORT = re.compile(r"[0-9]{1,5}")
 _BARE = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[\w.*-]+):[0-9]{1,5}")
 
@@ -93,18 +95,31 @@ class Company:
     async def run(self, servers: Sequence[wireway.Server]) -> None:
         """Tell of these servers until the loop ends and cancels it."""
         async with contextlib.AsyncExitStack() as company:
-            if self._control is not False:
-                try:
-                    await company.enter_async_context(Control(servers, self._what, self._control))
-                except (wireway.WirewayError, OSError) as error:
-                    logging.getLogger("wireway.control").warning("no control socket: %s", error)
             if self._address is not None:
                 for server in servers:
                     server.time_handlers()  # also where another process tells of it
             if self._metrics is not None:
                 self._metrics.watch(servers)
                 await company.enter_async_context(self._metrics)
+            if self._control is not False:
+                await self._listen(servers, self._control, company)
             await asyncio.Event().wait()
+
+    async def _listen(
+        self, servers: Sequence[wireway.Server], path: Path | None, company: contextlib.AsyncExitStack
+    ) -> None:
+        """Have a control socket. A worker that takes another's place waits until that one has let go of the path."""
+        left = _TRIES if self._is_worker and path is not None else 1
+        while left:
+            left -= 1
+            try:
+                await company.enter_async_context(Control(servers, self._what, path))
+                return
+            except (wireway.WirewayError, OSError) as error:
+                if not left or not isinstance(error, wireway.AddressInUseError):
+                    logging.getLogger("wireway.control").warning("no control socket: %s", error)
+                    return
+            await asyncio.sleep(_PAUSE)
 
 
 def address_of(text: str) -> str:

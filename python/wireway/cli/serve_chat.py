@@ -54,9 +54,10 @@ def chat(
     backend: serving.Backend = "auto",
     log: serving.Log = serving.LogStyle.HUMAN,
     metrics: serving.Metrics = None,
+    reload: serving.Reload = False,
 ) -> None:
     """Chat: rooms for netcat, for programs and for browsers, all the same."""
-    serving.Running(what="chat", log=log).begin()
+    serving.Running(what="chat", log=log, reload=reload).begin()
     from wireway.services.chat import Chat, ChatLimits
     from wireway.services.chat.metrics import ChatMetrics
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ __all__ = ["serve_config"]
 
 def serve_config(path: Path, log: LogStyle | None, backend: str | None, reload: bool) -> None:
     """Serve what the file says until Ctrl-C or SIGTERM."""
-    logs.set_up(log or LogStyle.HUMAN)
+    logs.set_up(log or _style_of(path))
     with for_people():
         if not path.exists():
             raise Failure(
@@ -49,6 +50,15 @@ def serve_config(path: Path, log: LogStyle | None, backend: str | None, reload: 
             seat.close()
     if seat.assignment is None:
         stopped()
+
+
+def _style_of(path: Path) -> LogStyle:
+    """How the file asks for logs, also where all else in it is wrong: its mistakes are told so."""
+    with contextlib.suppress(OSError, ValueError):
+        table = tomllib.loads(path.read_text()).get("log")
+        if isinstance(table, dict):
+            return LogStyle(table.get("style", "human"))
+    return LogStyle.HUMAN
 
 
 class _Seat:
