@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -61,6 +62,7 @@ class Web:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "index.html").write_text("<h1>a page</h1>")
     (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "broken.py").write_text("import os\nimport not_here\n")
     return tmp_path
 
 
@@ -88,6 +90,66 @@ def test_an_application_and_a_log_for_programs(folder: Path) -> None:
     [access] = [line for line in lines if line["logger"] == "wireway.access"]
     assert access["level"] == "info"
     assert '"GET /a?b=c HTTP/1.1" 200 12' in access["message"]
+    said = {name: access[name] for name in ("method", "target", "version", "status", "bytes", "scheme")}
+    assert said == {
+        "method": "GET",
+        "target": "/a?b=c",
+        "version": "1.1",
+        "status": 200,
+        "bytes": 12,
+        "scheme": "http",
+    }
+    assert access["user_agent"].startswith("Python-urllib")
+    assert 0 <= access["seconds"] < 30
+
+
+CLIENT = """
+def make():
+    async def app(scope, receive, send):
+        body = repr((scope["client"], scope["scheme"], scope["root_path"], scope["path"])).encode()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": body})
+    return app
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "client"),
+    [((), "192.0.2.1"), (("--no-proxy-headers",), "127.0.0.1"), (("--forwarded-allow-ips", "10.0.0.0/8"), "127.0.0.1")],
+)
+def test_behind_a_proxy(folder: Path, words: tuple[str, ...], client: str) -> None:
+    (folder / "src").mkdir()
+    (folder / "src" / "made.py").write_text(CLIENT)
+    web = Web(
+        folder,
+        *("made:make", "--factory", "--app-dir", "src", "--root-path", "/app", "--lifespan", "off", *words),
+        *("--no-server-header", "--no-date-header"),
+    )
+    request = urllib.request.Request(
+        web.url + "/a", headers={"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        got = ast.literal_eval(answer.read().decode())
+        assert answer.headers["server"] is None
+        assert answer.headers["date"] is None
+    assert (got[0][0], got[2:]) == (client, ("/app", "/app/a"))
+    assert got[1] == ("https" if client == "192.0.2.1" else "http")
+    _, err = web.end()
+    assert f"{client}:" in err  # the log names the client too
+
+
+def test_limits(folder: Path) -> None:
+    web = Web(
+        folder, ".", "--limit-connections", "1", "--timeout-head", "0.2", "--body-size", "10", "--head-size", "2000"
+    )
+    address = ("127.0.0.1", int(web.url.rpartition(":")[2]))
+    with socket.create_connection(address) as first, socket.create_connection(address) as second:
+        second.settimeout(30)
+        assert second.recv(1) == b""  # closed at once
+        first.sendall(b"GET / HTTP/1.1\r\n")
+        assert first.recv(100).startswith(b"HTTP/1.1 408")
+    _, err = web.end()
+    assert '- "-" 408' in err
 
 
 def test_several_workers_say_it_once(folder: Path) -> None:
@@ -111,10 +173,18 @@ def fails(folder: Path, *words: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("words", "status", "text"),
     [
-        (("./nothing",), 4, "./nothing is not there"),
+        (("./nothing",), 4, "nothing is not there"),
         (("nothing",), 2, "write a path, or module:app"),
         (("nothing:app",), 2, "there is no module 'nothing'"),
         (("shop:nothing",), 2, "has no 'nothing'"),
+        (("shop.py:app",), 2, "write that of the module, as in shop:app"),
+        (("./shop.py:app",), 2, "write that of the module, as in shop:app"),
+        ((".shop:app",), 2, "'.shop' is no name of a module"),
+        (("broken:app",), 2, "ModuleNotFoundError: No module named 'not_here', "),
+        (("broken:app",), 2, "broken.py, line 2"),
+        (("shop:app", "--factory"), 2, "shop:app() can not be loaded: TypeError"),
+        (("shop:app", "--app-dir", "none"), 4, "none is not there"),
+        (("shop:app", "--forwarded-allow-ips", "proxy"), 2, "forwarded_allow has 'proxy'"),
         ((".", "--key", "shop.py"), 2, "--key is of no use without --cert"),
         ((".", "--cert", "none.pem"), 4, "none.pem is not there"),
         ((".", "--root-path", "a"), 2, "root_path is 'a'"),

@@ -15,8 +15,6 @@ from wireway.cli.failing import for_people
 
 __all__ = ["web"]
 
-_LIMITS, _TIMES, _PROXY, _APP, _SAID = "Limits", "Timeouts", "Behind a proxy", "Application", "Headers and log"
-
 
 class Lifespan(StrEnum):
     """Whether the application is told that it starts and ends."""
@@ -35,10 +33,10 @@ def web(
     workers: serving.Workers = "1",
     cert: serving.Cert = None,
     key: serving.Key = None,
-    root_path: Annotated[str, typer.Option(help="Where a proxy has mounted it: /app.", rich_help_panel=_PROXY)] = "",
+    root_path: Annotated[str, typer.Option(help="Where a proxy has mounted it: /app.")] = "",
     proxy_headers: Annotated[
         bool,
-        typer.Option(help="Believe X-Forwarded-For and X-Forwarded-Proto of trusted proxies.", rich_help_panel=_PROXY),
+        typer.Option(help="Believe X-Forwarded-For and X-Forwarded-Proto of trusted proxies."),
     ] = True,
     forwarded_allow_ips: Annotated[
         str,
@@ -46,66 +44,51 @@ def web(
             help="The trusted: addresses, networks, with commas; unix: who comes over a Unix socket; *: all.",
             envvar="FORWARDED_ALLOW_IPS",
             metavar="NETWORKS",
-            rich_help_panel=_PROXY,
         ),
     ] = "127.0.0.1,::1",
-    lifespan: Annotated[
-        Lifespan, typer.Option(help="Tell the application that it starts and ends.", rich_help_panel=_APP)
-    ] = Lifespan.AUTO,
+    lifespan: Annotated[Lifespan, typer.Option(help="Tell the application that it starts and ends.")] = Lifespan.AUTO,
     factory: Annotated[
         bool,
-        typer.Option("--factory", help="module:make is a function that makes the application.", rich_help_panel=_APP),
+        typer.Option("--factory", help="module:make is a function that makes the application."),
     ] = False,
-    app_dir: Annotated[
-        Path | None, typer.Option(help="Where the module is looked for; here unless told.", rich_help_panel=_APP)
-    ] = None,
+    app_dir: Annotated[Path | None, typer.Option(help="Where the module is looked for; here unless told.")] = None,
     max_age: Annotated[int, typer.Option(min=0, help="Seconds that clients may keep a file without asking.")] = 0,
     body_size: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="The largest body of a request, bytes; 413 beyond.", metavar="BYTES", rich_help_panel=_LIMITS
-        ),
+        typer.Option(min=0, help="The largest body of a request, bytes; 413 beyond.", metavar="BYTES"),
     ] = None,
     head_size: Annotated[
         int,
-        typer.Option(
-            min=1024, help="The largest head of a request, bytes; 431 beyond.", metavar="BYTES", rich_help_panel=_LIMITS
-        ),
+        typer.Option(min=1024, help="The largest head of a request, bytes; 431 beyond.", metavar="BYTES"),
     ] = 64 * 1024,
-    ws_max_size: Annotated[
-        int, typer.Option(min=1, help="The largest WebSocket message, bytes.", metavar="BYTES", rich_help_panel=_LIMITS)
-    ] = 16 * 1024 * 1024,
+    ws_max_size: Annotated[int, typer.Option(min=1, help="The largest WebSocket message, bytes.", metavar="BYTES")] = 16
+    * 1024
+    * 1024,
     limit_connections: Annotated[
         int | None,
-        typer.Option(min=1, help="Connections of a worker; closed at once beyond.", rich_help_panel=_LIMITS),
+        typer.Option(min=1, help="Connections of a worker; closed at once beyond."),
     ] = None,
-    limit_per_address: Annotated[
-        int | None, typer.Option(min=1, help="Connections from one address.", rich_help_panel=_LIMITS)
-    ] = None,
+    limit_per_address: Annotated[int | None, typer.Option(min=1, help="Connections from one address.")] = None,
     limit_concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests of a worker at once; 503 beyond.", rich_help_panel=_LIMITS),
+        typer.Option(min=1, help="Requests of a worker at once; 503 beyond."),
     ] = None,
     timeout_keep_alive: Annotated[
         float,
-        typer.Option(min=0.1, help="Seconds that a connection may rest between requests.", rich_help_panel=_TIMES),
+        typer.Option(min=0.1, help="Seconds that a connection may rest between requests."),
     ] = 65.0,
-    timeout_head: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for the head of a request; 408 after.", rich_help_panel=_TIMES)
-    ] = 15.0,
+    timeout_head: Annotated[float, typer.Option(min=0.1, help="Seconds for the head of a request; 408 after.")] = 15.0,
     timeout_body: Annotated[
         float,
-        typer.Option(min=0.1, help="Seconds without a byte of a body that is waited for; 408.", rich_help_panel=_TIMES),
+        typer.Option(min=0.1, help="Seconds without a byte of a body that is waited for; 408."),
     ] = 30.0,
     timeout_graceful_shutdown: Annotated[
-        float, typer.Option(min=0, help="Seconds that open requests get at the end.", rich_help_panel=_TIMES)
+        float, typer.Option(min=0, help="Seconds that open requests get at the end.")
     ] = 10.0,
-    ws_ping: Annotated[
-        float, typer.Option(min=0, help="Seconds between pings of a WebSocket; 0: none.", rich_help_panel=_TIMES)
-    ] = 20.0,
-    server_header: Annotated[bool, typer.Option(help="Say Server.", rich_help_panel=_SAID)] = True,
-    date_header: Annotated[bool, typer.Option(help="Say Date.", rich_help_panel=_SAID)] = True,
-    access_log: Annotated[bool, typer.Option(help="Log each request.", rich_help_panel=_SAID)] = True,
+    ws_ping: Annotated[float, typer.Option(min=0, help="Seconds between pings of a WebSocket; 0: none.")] = 20.0,
+    server_header: Annotated[bool, typer.Option(help="Say Server.")] = True,
+    date_header: Annotated[bool, typer.Option(help="Say Date.")] = True,
+    access_log: Annotated[bool, typer.Option(help="Log each request.")] = True,
     log: serving.Log = serving.LogStyle.HUMAN,
     metrics: serving.Metrics = None,
     reload: serving.Reload = False,
