@@ -13,6 +13,7 @@ The map::
     send_pieces       a file on its way                          sending.py
     Forwarded         what a proxy says of the client            forwarded.py
     tls_extension     what TLS agreed on                         tls.py
+    bounded           503 beyond a number of requests            limiting.py
     failed, refuse    what is done about what goes wrong         failing.py
     tell              the access log                             logs.py
     load              "module:app" to an application             loading.py

@@ -22,6 +22,7 @@ from wireway.errors import ConnectionClosedError
 from wireway.http.counting import INVALID, RequestCounts
 from wireway.http.failing import failed, logger, refuse
 from wireway.http.forwarded import Forwarded
+from wireway.http.limiting import bounded
 from wireway.http.logs import tell, tell_of_refusal
 from wireway.http.options import Application, Event, HttpOptions
 from wireway.http.receiving import DISCONNECT, Watch, next_bytes
@@ -40,6 +41,7 @@ _SKIPPED = 64 * 1024
 """Bytes of a body nobody read that are worth being passed over, so that the connection can go on."""
 _SKIP_TIMEOUT = 5.0
 """Seconds that they may take."""
+_PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
 _GRACE = 0.5
 """Seconds that a connection at rest stays open when the server ends: a request may be on its way."""
 
@@ -51,7 +53,7 @@ class Bridge:
     """
 
     def __init__(self, app: Application, options: HttpOptions) -> None:
-        self.app = app
+        self.app = app if options.requests is None else bounded(app, options.requests)
         self.options = options
         self.state: dict[str, Any] = {}
         """What the lifespan left; each request gets a shallow copy."""
@@ -66,8 +68,6 @@ class Bridge:
         self.counts: RequestCounts | None = None
         """Where requests are counted; None: nobody wants to know."""
         self._forwarded = Forwarded(options.forwarded_allow) if options.forwarded_allow else None
-        self._most = options.requests
-        self._open = 0
         self._connected = 0
         self._ending: asyncio.Event | None = None
         """The server ends; set once no connection is left."""
@@ -128,18 +128,12 @@ class Bridge:
             if exchange.upgrade and self._begins_to_talk(conn, exchange):
                 return
             began = perf_counter() if self._log or self.counts is not None else 0.0
-            if self._most is not None and self._open >= self._most:
-                self._answer(exchange, 503, b"Service Unavailable", (b"retry-after", b"1"))
-            else:
-                self._open += 1
-                try:
-                    await self.app(exchange.scope, exchange.receive, exchange.send)
-                except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - the application's
-                    failed(conn, exchange.scope, error)
-                finally:
-                    self._open -= 1
-                if not exchange.over:
-                    self._unanswered(conn, exchange)
+            try:
+                await self.app(exchange.scope, exchange.receive, exchange.send)
+            except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - the application's
+                failed(conn, exchange.scope, error)
+            if not exchange.over:
+                self._unanswered(conn, exchange)
             if self.counts is not None:
                 self.counts.note(exchange.scope["method"], exchange.status)
                 self.counts.seconds.note(perf_counter() - began)
@@ -332,12 +326,8 @@ class Bridge:
             return
         exchange.reset()
         exchange.make_last()
-        self._answer(exchange, 500, b"Internal Server Error")
-
-    def _answer(self, exchange: HttpExchange, status: int, body: bytes, *more: tuple[bytes, bytes]) -> None:
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), *more]
         try:
-            exchange.send({"type": "http.response.start", "status": status, "headers": headers})
-            exchange.send({"type": "http.response.body", "body": body})
+            exchange.send({"type": "http.response.start", "status": 500, "headers": _PLAIN})
+            exchange.send({"type": "http.response.body", "body": b"Internal Server Error"})
         except ConnectionClosedError:
             return
