@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,8 +11,11 @@ from typing import Any
 
 import pytest
 
+import wireway
 from conftest import Run
+from support.certificates import authority, localhost
 from support.talking import GET, LAST, peer, say, serving
+from wireway.http import WebServer
 
 
 @contextlib.asynccontextmanager
@@ -108,5 +113,32 @@ def test_what_a_request_puts_into_its_scope_is_its_own(run: Run) -> None:
             first, second = [(await client.answer())[2] for _ in range(2)]
             assert first == second
             assert b"http.response.trailers" in first
+
+    run(main)
+
+
+def test_what_tls_agreed_on(run: Run, tmp_path: Path) -> None:
+    cert, key = localhost().write(tmp_path, "localhost")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await say(send, repr((scope["scheme"], scope["extensions"]["tls"])).encode())
+
+    async def main() -> None:
+        tls = wireway.Tls(cert=cert, key=key)
+        async with WebServer("tls://127.0.0.1:0", app, tls=tls, lifespan="off") as server:
+            port = int(server.addresses[0].rpartition(":")[2])
+            context = authority().trust()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+            writer.write(LAST)
+            scheme, said = ast.literal_eval((await reader.read()).partition(b"\r\n\r\n")[2].decode())
+            name, version, _ = writer.get_extra_info("cipher")
+            writer.close()
+            await writer.wait_closed()
+        assert scheme == "https"
+        assert said["tls_version"] == {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}[version]
+        assert said["cipher_suite"] == next(
+            cipher["id"] & 0xFFFF for cipher in context.get_ciphers() if cipher["name"] == name
+        )
+        assert (said["server_cert"], said["client_cert_chain"], said["client_cert_name"]) == (None, [], None)
 
     run(main)
