@@ -107,6 +107,7 @@ impl Run<'_> {
         self.refused = Some(error);
         self.connecting -= 1;
         self.pending -= 1;
+        self.count_unanswered(index, Instant::now());
         let conn = &mut self.conns[index];
         self.total_in_flight -= conn.in_flight;
         (conn.state, conn.wire) = (State::Lost, None);

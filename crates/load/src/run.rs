@@ -208,6 +208,10 @@ impl<'a> Run<'a> {
                     self.figures.ended = Some(self.why_all_were_lost());
                 }
                 if self.phase == Phase::Measured {
+                    // What was meant to leave since it looked last belongs to the measured time as well.
+                    let until = ends.map_or(now, |ends| ends.min(now));
+                    while !self.stopped() && self.send_what_is_due(&mut clock, until, now) {}
+                    self.flush_dirty();
                     self.measured(now, spent, idle);
                 }
                 if self.stopped() || lost {
@@ -235,8 +239,12 @@ impl<'a> Run<'a> {
         }
         self.give_up_what_takes_too_long(LOOK);
         if self.phase != Phase::Draining {
-            self.send_what_is_due(clock, now);
+            self.send_what_is_due(clock, now, now);
         }
+        self.flush_dirty();
+    }
+
+    fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             self.conns[index].dirty = false;

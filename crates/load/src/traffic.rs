@@ -42,15 +42,20 @@ impl Run<'_> {
         }
     }
 
-    /// Open: what was meant to leave by now, to each connection in turn.
-    pub(crate) fn send_what_is_due(&mut self, clock: &mut Schedule, now: Instant) {
+    /// Open: what was meant to leave by `until`, to each connection in turn; whether more of it is left.
+    pub(crate) fn send_what_is_due(
+        &mut self,
+        clock: &mut Schedule,
+        until: Instant,
+        now: Instant,
+    ) -> bool {
         let frame = self.stream.frame();
         let all = self.conns.len();
         for _ in 0..DUE {
             if self.budget == Some(0) && self.phase == Phase::Measured {
-                return;
+                return false;
             }
-            let Some((number, meant)) = clock.due(now) else { return };
+            let Some((number, meant)) = clock.due(until) else { return false };
             if self.phase == Phase::Measured && meant >= self.begin {
                 self.figures.intended += 1;
                 let late = now.saturating_duration_since(meant).as_nanos() as u64;
@@ -64,7 +69,7 @@ impl Run<'_> {
             let place = number as usize % all;
             let found =
                 (place..all).chain(0..place).find(|&at| self.conns[at].state != State::Lost);
-            let Some(index) = found else { return };
+            let Some(index) = found else { return false };
             let conn = &mut self.conns[index];
             conn.ask(1, frame, meant, now);
             self.total_in_flight += 1;
@@ -73,6 +78,7 @@ impl Run<'_> {
                 self.dirty.push(index);
             }
         }
+        true
     }
 
     /// Closed: as many as belong on a connection that has none.
@@ -104,6 +110,9 @@ impl Run<'_> {
             match wire.write(self.stream.piece(conn.send_at, length)) {
                 Ok(sent) => {
                     conn.unsent -= sent;
+                    if self.stream.frame() > BUFFER {
+                        conn.heard = Instant::now(); // a part of a long message
+                    }
                     conn.send_at = (conn.send_at + sent) % self.stream.frame();
                     if self.phase == Phase::Measured {
                         self.figures.sent += sent as u64;
@@ -124,7 +133,9 @@ impl Run<'_> {
         for _ in 0..READS {
             let Self { conns, expected, stream, figures, buffer, .. } = self;
             let conn = &mut conns[index];
-            let Some(wire) = &mut conn.wire else { return };
+            let Some(wire) = conn.wire.as_mut().filter(|_| conn.state == State::Open) else {
+                return;
+            };
             let (mut taken, mut bytes, mut wrong) = (Taken::default(), 0, None);
             let got = wire.read(buffer, &mut |plain| {
                 bytes += plain.len();
@@ -145,6 +156,9 @@ impl Run<'_> {
             }
             if self.phase == Phase::Measured {
                 self.figures.received += bytes as u64;
+            }
+            if bytes > 0 && taken.whole == 0 {
+                self.conns[index].heard = Instant::now(); // a part of a long answer
             }
             if taken.whole > self.conns[index].in_flight {
                 return self.lose(index, "more came back than was sent", false);
@@ -205,6 +219,9 @@ impl Run<'_> {
 
     /// The server said that nothing more comes on this connection, and what was due came: another takes its place.
     fn renew(&mut self, index: usize) {
+        if self.phase == Phase::Draining {
+            self.count_unanswered(index, Instant::now());
+        }
         let conn = &mut self.conns[index];
         let (unanswered, closed) =
             (std::mem::take(&mut conn.in_flight), self.options.rate.is_none());

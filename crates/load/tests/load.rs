@@ -95,7 +95,8 @@ fn an_open_loop_sends_what_it_was_told_to() {
     let message = Message::new(&lines, b"hello").unwrap();
     let given = Options { rate: Some(1000.0), message, ..options(echo()) };
     let figures = go(&given).unwrap();
-    assert!(figures.intended >= 100, "{}", figures.intended);
+    // However busy the machine: a thousand a second, for 150 ms.
+    assert!((149..=151).contains(&figures.intended), "{}", figures.intended);
     assert_eq!(figures.latency.len(), figures.intended);
     assert!(figures.errors.is_empty(), "{:?}", figures.errors);
 }
