@@ -69,7 +69,7 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def _complain(outcome: Outcome, console: Console, unit: str) -> None:
-    figures = outcome.figures
+    wanted, figures = outcome.wanted, outcome.figures
     lines = []
     for text, count in sorted(figures["errors"].items(), key=lambda pair: -pair[1]):
         lines.append(f"[red]{count:,}[/red] {'time' if count == 1 else 'times'}: {escape(text)}")
@@ -86,7 +86,12 @@ def _complain(outcome: Outcome, console: Console, unit: str) -> None:
     if outcome.held is False and outcome.bottleneck is None:
         lines.append(f"[red]The rate was not held: {quantity(outcome.rate)} {unit}/s came back.[/red]")
     if outcome.bottleneck is not None:
-        lines.append(f"[yellow]No verdict: {outcome.bottleneck}. The server may do more.[/yellow]")
+        so = (
+            "The server may do more"
+            if wanted.rate is None
+            else "The latencies are the client's as well as the server's"
+        )
+        lines.append(f"[yellow]No verdict: {outcome.bottleneck}. {so}.[/yellow]")
     if lines:
         console.print()
     for line in lines:
