@@ -182,10 +182,15 @@ impl ServerCore {
         stats::add(&self.counts.bytes_out, bytes as u64);
     }
 
-    /// When handling begins, if it is timed.
+    /// When handling begins, if somebody wants to know exactly.
     #[inline]
     pub fn timing(&self) -> Option<Instant> {
-        self.counts.timed.get().then(Instant::now)
+        (self.counts.timed.get() || self.counts.watched.get()).then(Instant::now)
+    }
+
+    /// Whether each handler is timed.
+    pub fn times_handlers(&self) -> bool {
+        self.counts.timed.get()
     }
 
     /// So many messages were handled, and took so long together.

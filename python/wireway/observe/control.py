@@ -63,6 +63,7 @@ class Control:
         self.path = self.usual_path() if path is None else path
         self._own_folder = path is None
         self._traces: dict[Connection, tuple[Trace, asyncio.Task[None]]] = {}
+        self._lookers: set[Connection] = set()
         self._server: Server | None = None
 
     @staticmethod
@@ -128,7 +129,7 @@ class Control:
                 return
             async for part in self._answers.answer(request, conn.state):
                 if isinstance(part, Seen):
-                    conn.state = part  # for its next look
+                    self._looks(conn, part)
                 else:
                     await _tell(conn, part)
         except ConnectionClosedError:
@@ -136,6 +137,16 @@ class Control:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, WirewayError) as error:
             text = f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
             await _tell(conn, {"error": text})
+
+    def _looks(self, conn: Connection, seen: Seen) -> None:
+        conn.state = seen  # for its next look
+        self._lookers.add(conn)
+        self._watch()
+
+    def _watch(self) -> None:
+        for server in self._servers:
+            if server._core is not None:
+                server._core._watch(bool(self._lookers))
 
     def _begin_trace(self, conn: Connection, request: dict[str, Any]) -> None:
         if conn in self._traces:
@@ -145,6 +156,8 @@ class Control:
         self._traces[conn] = (trace, asyncio.ensure_future(_follow(conn, trace)))
 
     def _gone(self, conn: Connection, reason: CloseReason) -> None:
+        self._lookers.discard(conn)
+        self._watch()
         running = self._traces.pop(conn, None)
         if running is not None:
             running[1].cancel()

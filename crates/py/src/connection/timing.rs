@@ -1,5 +1,5 @@
 //! How long handlers take: of each connection to the kernel's tick, always; exactly, with two looks at the clock for what
-//! was received at once, if somebody wants to know.
+//! was received at once, if somebody watches; and each handler for itself, if somebody wants to know.
 
 use std::time::Instant;
 
@@ -7,27 +7,39 @@ use wireway_core::sys;
 
 use super::{Connection, Flag};
 
-/// When handling began: to the tick; exactly, and how many messages had come before, if somebody wants to know.
-pub(super) type Timing = (f64, Option<(Instant, u64)>);
+/// When handling began.
+pub(super) enum Timing {
+    /// To the tick, seconds.
+    Tick(f64),
+    /// Exactly, and how many messages had come before.
+    Exact(Instant, u64),
+}
 
 impl Connection {
     /// Handling begins.
     #[inline]
     pub(super) fn begin_timing(&self) -> Timing {
-        let exact = self.server.get().timing().map(|began| (began, self.account.messages_in.get()));
-        (sys::last_tick(), exact)
+        match self.server.get().timing() {
+            None => Timing::Tick(sys::last_tick()),
+            Some(began) => Timing::Exact(began, self.account.messages_in.get()),
+        }
     }
 
     /// Notes how long handlers took. What came at once shares the time equally; one that is suspended has all of its
     /// own, from the moment when it was its turn, when it is done.
     #[inline]
     pub(super) fn end_timing(&self, timing: Timing) {
-        let (tick, exact) = timing;
+        let passed = match timing {
+            Timing::Tick(began) => sys::last_tick() - began,
+            Timing::Exact(began, before) => {
+                if self.server.get().times_handlers() {
+                    self.note_time(began, self.account.messages_in.get() - before);
+                }
+                began.elapsed().as_secs_f64()
+            }
+        };
         let handlers = &self.account.handlers;
-        handlers.set(handlers.get() + (sys::last_tick() - tick));
-        if let Some((began, before)) = exact {
-            self.note_time(began, self.account.messages_in.get() - before);
-        }
+        handlers.set(handlers.get() + passed);
     }
 
     fn note_time(&self, began: Instant, mut messages: u64) {

@@ -145,6 +145,11 @@ impl ServerCore {
             .collect()
     }
 
+    /// Whether somebody watches the connections, now and again.
+    fn _watch(&self, watched: bool) {
+        self.counts.watched.set(watched);
+    }
+
     /// The open connection of that number.
     fn _find(slf: &Bound<'_, Self>, number: u64) -> Option<Py<Connection>> {
         let endpoints = slf.get().core.get().endpoints.borrow();

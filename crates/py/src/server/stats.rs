@@ -35,6 +35,8 @@ pub struct Counts {
     pub adopted: Cell<u64>,
     /// Handlers are timed: two more looks at the clock for what a connection received at once.
     pub timed: Cell<bool>,
+    /// Somebody watches connections: what their handlers take is exact meanwhile.
+    pub watched: Cell<bool>,
     /// How long they take.
     pub handling: Histogram,
 }
