@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::conn::{Conn, State};
-use crate::run::Run;
+use crate::run::{Phase, Run};
 use crate::wire::{Progress, Wire};
 
 /// Connections that are being made at once, without a rate.
@@ -139,8 +139,10 @@ impl Run<'_> {
                 State::Connecting(since) if now - since > self.options.connect_timeout => {
                     self.not_made(index, io::Error::new(ErrorKind::TimedOut, "timed out"));
                 }
+                // After the end there is one patience for all, and what is missing then counts as unanswered.
                 State::Open
-                    if conn.in_flight > 0
+                    if self.phase != Phase::Draining
+                        && conn.in_flight > 0
                         && now.saturating_duration_since(conn.heard) > self.options.timeout =>
                 {
                     let text = format!("no answer within {:?}", self.options.timeout);
