@@ -6,6 +6,7 @@ Owns the way from type annotations to kinds. Knows no option: `shape.py` has tho
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -101,7 +102,9 @@ def _never(value: Any, folder: Path) -> Any:
 
 
 def _is_number(value: Any, kind: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int if kind is int else int | float)
+    """TOML has `nan` and `inf`, which are of no use to any option."""
+    is_number = not isinstance(value, bool) and isinstance(value, int if kind is int else int | float)
+    return is_number and math.isfinite(value)
 
 
 def _measured(number: Any, unit: Unit) -> Kind:
@@ -126,15 +129,24 @@ def _measured(number: Any, unit: Unit) -> Kind:
 
     pattern = {"type": "string", "pattern": unit.pattern, "examples": ["30s"] if is_time else ["64KiB"]}
     schema = {"anyOf": [{"type": "integer" if whole else "number", "minimum": 0}, pattern]}
-    return Kind(name, read, duration_text if is_time else size_text, schema, unit=unit.name)
+    write = duration_text if is_time else size_text
+
+    def show(value: Any) -> Any:
+        text = write(value)
+        return text if read_text(text) == value else value
+
+    return Kind(name, read, show, schema, unit=unit.name)
 
 
 def _plain(hint: Any, name: str, must: str, show: Callable[[Any], Any] = _same) -> Kind:
     def read(value: Any, folder: Path) -> Any:
         try:
-            return msgspec.convert(value, hint, strict=True)
+            found = msgspec.convert(value, hint, strict=True)
+            if isinstance(found, float) and not math.isfinite(found):
+                raise msgspec.ValidationError
         except msgspec.ValidationError:
             raise ConfigError(f"is {said(value)}, it must be {must}") from None
+        return found
 
     schema = msgspec.json.schema(hint)
     schema.pop("title", None)

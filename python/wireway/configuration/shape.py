@@ -127,6 +127,12 @@ WORKERS = Kind(
 )
 
 
+def _more_than_0(table: object, *names: str) -> None:
+    for name in names:
+        if not getattr(table, name) > 0:
+            raise ConfigError(f"{name} is {getattr(table, name)!r}, it must be more than 0 seconds", option=name)
+
+
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +205,12 @@ class TlsTable:
     handshake_timeout: Seconds = 10.0
     """From accepting to the end of the handshake; code ``tls-handshake-timeout``."""
 
+    def __post_init__(self) -> None:
+        _more_than_0(self, "handshake_timeout")
+        if self.key_password is not None and self.key_password_file is not None:
+            text = "key_password is given twice: leave it out, and keep it in the file of key_password_file"
+            raise ConfigError(text, option="key_password")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HandoverTable:
@@ -208,6 +220,9 @@ class HandoverTable:
     """How long the new worker may take until it is ready."""
     handlers: Seconds = 5.0
     """How long handlers in flight may take to finish; connections whose handler takes longer stay and are drained."""
+
+    def __post_init__(self) -> None:
+        _more_than_0(self, "ready", "handlers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,3 +281,8 @@ class Configuration:
     """The control socket."""
     listeners: tuple[ListenerTable, ...] = ()
     """Where it serves what: one table for each, ``[[listeners]]``."""
+
+    def __post_init__(self) -> None:
+        if self.drain_timeout < 0:
+            text = f"drain_timeout is {self.drain_timeout:g}, it must be at least 0 seconds"
+            raise ConfigError(text, option="drain_timeout")
