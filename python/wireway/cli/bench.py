@@ -109,11 +109,11 @@ def bench(
             raise Failure(f"--within finds the rate itself: leave out {'--rate' if rate else '--compare'}", Exit.USAGE)
         if str(csv) == "-" and as_json:
             raise Failure("--csv - and --json both want stdout: give one of them", Exit.USAGE)
-        if plot is not None:
-            drawing.check_picture(plot)
         for file in (csv, plot, hgrm):
             if file is not None and str(file) != "-":
                 writable(file)
+        if plot is not None:
+            drawing.check_picture(plot)
         earlier = None if compare is None else comparing.read_earlier(compare)
         limit = None if within is None else seconds_of(within, "--within")
         if url.lower().startswith("http://") and (ca or insecure or cert or key or server_name):
