@@ -90,6 +90,7 @@ def test_by_id_for_programs_until_the_connection_ends(port: int) -> None:
             out, err = process.communicate(timeout=30)
     lines = [json.loads(line) for line in out.splitlines()]
     assert lines[-1]["ended"] == "peer-closed: the peer closed"
+    assert len({(line["pid"], line["server"], line["id"]) for line in lines}) == 1
     frames = [line for line in lines if "frame" in line]
     for way in ("in", "out"):
         seen = [each for each in frames if each["way"] == way]
@@ -213,6 +214,22 @@ def test_a_unix_peer_whose_end_is_in_the_file(tmp_path: Path) -> None:
         ("100::2", "A", ""),
     ]
     assert {row[2] for row in rows} == {"1"}
+
+
+def test_the_workers_of_a_server_together() -> None:
+    with served("echo", "--framing", "length", "--port", "0", "--workers", "2") as address:
+        port = int(address.rpartition(":")[2])
+        pids: set[int] = set()
+        while len(pids) < 2:  # both have begun
+            pids = {each["pid"] for each in json.loads(command("top", "--once", "--json")[1])["servers"]}
+        with tracing("127.0.0.1", "--limit", "80", "--whole") as process:
+            for _ in range(40):  # the kernel shares them out
+                with connected(port) as peer:
+                    call(peer, b"x")
+            out, _ = process.communicate(timeout=30)
+    seen = {line.split()[1] for line in out.splitlines() if " frame of 5 = header" in line}
+    assert {int(who.partition("#")[0]) for who in seen} == pids
+    assert len(seen) == 40
 
 
 def test_mistakes(port: int) -> None:

@@ -123,7 +123,7 @@ def _printing(style: Style, whole: bool) -> Out:
             known.add(id(stream))
             if style is not Style.JSON:
                 about = stream.about
-                facts = [f"#{about['id']} {about['peer']} -> {about['local']}"]
+                facts = [f"{about['who']} {about['peer']} -> {about['local']}"]
                 facts += ["TLS, shown as plain text"] if about["tls"] else []
                 facts += [f"user {about['user']}"] if about["user"] else []
                 facts += [] if about["new"] else ["open before this began"]
@@ -131,7 +131,7 @@ def _printing(style: Style, whole: bool) -> Out:
         for each in what:
             if isinstance(each, str):
                 if style is not Style.JSON:
-                    typer.echo(f"                #{stream.about['id']} in  {printable(each)}")
+                    typer.echo(f"                {stream.about['who']} in  {printable(each)}")
             elif style is Style.JSON:
                 line = as_json(stream, each)
                 if line is not None:

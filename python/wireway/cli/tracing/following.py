@@ -34,8 +34,8 @@ class Following:
         refused: AskedError | None = None
         try:
             for path in paths:
-                asker = Asker(path)
-                self._askers.append(asker)
+                self._askers.append(Asker(path))
+            for asker in list(self._askers):
                 try:
                     answer = asker.ask("trace", **whom)
                 except AskedError as error:
@@ -72,7 +72,9 @@ class Following:
 
     def _open(self, asker: Asker, told: Sequence[dict[str, Any]]) -> None:
         for about in told:
-            self._streams[asker.fileno(), about["key"]] = Stream({**about, "pid": pid_of(asker.path)})
+            pid = pid_of(asker.path)
+            who = f"#{about['id']}" if len(self._askers) == 1 else f"{pid}#{about['id']}"
+            self._streams[asker.fileno(), about["key"]] = Stream({**about, "pid": pid, "who": who})
 
     def events(self, until: float | None, quiet: float) -> Iterator[tuple[Stream, list[Any]] | None]:
         """Each event and the connection it is of; None when nothing has come for `quiet` seconds.

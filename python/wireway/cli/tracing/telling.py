@@ -36,7 +36,7 @@ def told(stream: Stream, what: Frame | Piece | Loss | Note, style: Style, *, who
 
     :param whole: all bytes, and not only the first.
     """
-    who = f"#{stream.about['id']}"
+    who = stream.about["who"]
     match what:
         case Piece():
             return
@@ -68,7 +68,7 @@ def told(stream: Stream, what: Frame | Piece | Loss | Note, style: Style, *, who
 def as_json(stream: Stream, what: Frame | Piece | Loss | Note) -> str | None:
     """The same for programs; None for what they are not told."""
     about = stream.about
-    line: dict[str, Any] = {"at": what.at / 1e9, "id": about["id"], "server": about["server"], "peer": about["peer"]}
+    line: dict[str, Any] = {"at": what.at / 1e9} | {name: about[name] for name in ("pid", "server", "id", "peer")}
     match what:
         case Piece():
             return None
