@@ -141,5 +141,5 @@ def exit_statuses() -> str:
     for status, said in zip(statuses.body, statuses.body[1:], strict=False):
         if isinstance(status, ast.Assign) and isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
             rows.append(f"| {ast.literal_eval(status.value)} | {said.value.value} |")
-    rows += ["| 130 | Ctrl-C |", "| 141 | nobody reads any more what it prints, as before `| head` |"]
+    rows += ["| 130 | Ctrl-C. |", "| 141 | Nobody reads any more what it prints, as before `head`. |"]
     return "\n".join(rows)
