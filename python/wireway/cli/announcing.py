@@ -112,7 +112,7 @@ def _event(each: Listens) -> dict[str, Any]:
 
 def _tls(tls: wireway.Tls) -> str:
     clients = "" if tls.client_auth == "none" else f", certificates of clients {tls.client_auth}"
-    return f"from {tls.min_version} on, {', '.join(map(str, tls.files()))}{clients}"
+    return f"{tls.min_version} or newer, {', '.join(dict.fromkeys(map(str, tls.files())))}{clients}"
 
 
 def _limits(groups: Mapping[str, Any]) -> dict[str, str]:
