@@ -127,6 +127,25 @@ def test_connections_move_to_the_next_worker_unless_what_they_speak_has_changed(
     assert ask(program.connect(lines), b"\0\2hi") == b"\0\2hi"
 
 
+def test_a_successor_that_does_not_start_leaves_all_as_it_was(start: Callable[..., Program], tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("async def app(scope, receive, send):\n    raise RuntimeError\n")
+    program = start(f"{TWO}{WEB}options.target = 'app:app'\n")
+    lines = program.started(2)["listeners"][0]["addresses"][0]
+    client, before = program.connect(lines), program.workers()
+    assert ask(client) == b"hi\n"
+    (tmp_path / "app.py").write_text("app = (\n")
+    program.edit('name = "one"\naddress = "tcp://127.0.0.1:0"', 'name = "one"\naddress = "unix://new.sock"')
+    program.hang_up()
+    program.says("the roll ends at worker 1, whose successor did not start: wireway.toml:16:1: web: app:app can not be")
+    assert program.workers() == before
+    assert ask(client) == ask(program.connect(lines)) == b"hi\n"
+    assert not (tmp_path / "new.sock").exists()
+    (tmp_path / "app.py").write_text("async def app(scope, receive, send):\n    raise RuntimeError\n")
+    program.hang_up()
+    program.says("every worker was replaced")
+    assert ask(client) == ask(program.connect(f"unix://{tmp_path}/new.sock")) == b"hi\n"
+
+
 def test_a_worker_that_dies_is_replaced_with_the_file_that_was_good(start: Callable[..., Program]) -> None:
     program = start(TWO)
     lines = program.started(2)["listeners"][0]["addresses"][0]
