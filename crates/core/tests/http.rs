@@ -128,6 +128,7 @@ fn what_is_refused() {
         (400, b"GET / HTTP/1.1x\r\nHost: x\r\n\r\n".to_vec()),
         (400, b"GET / http/1.1\r\nHost: x\r\n\r\n".to_vec()),
         (400, b"GET / HTTP/11\r\nHost: x\r\n\r\n".to_vec()),
+        (400, b"\nGET / + no version yet".to_vec()),
         // hosts
         (400, b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         (400, get("Host: y\r\n")),

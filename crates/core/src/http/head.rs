@@ -48,7 +48,9 @@ pub fn parse<R>(
             judge(data, limits, &request, status, see)
         }
         // What is wrong with a version shows when all of it is there.
-        Err(httparse::Error::Version) if data.len() <= LINE && !has_line(data) => Ok(None),
+        Err(httparse::Error::Version) if data.len() <= LINE && !has_line(data) => {
+            wait_for_more(data, limits, true).map(|()| None)
+        }
         Err(error) => Err(refusal(error, data)),
     }
 }
@@ -94,6 +96,18 @@ fn is_of_another_version(data: &[u8]) -> bool {
     }
 }
 
+/// Whether more may come of a head that is right so far.
+fn wait_for_more(data: &[u8], limits: &HttpLimits, has_target: bool) -> Result<(), HttpError> {
+    match () {
+        () if has_bare_newline(data) => Err(HttpError::bad("a line does not end with CRLF")),
+        () if !has_target && data.len() > LINE => {
+            Err(HttpError::new(414, "the target of the request is too long"))
+        }
+        () if data.len() > limits.head => Err(HttpError::new(431, "the head is too long")),
+        () => Ok(()),
+    }
+}
+
 fn judge<R>(
     data: &[u8],
     limits: &HttpLimits,
@@ -102,14 +116,7 @@ fn judge<R>(
     see: impl FnOnce(&str, &str, &[httparse::Header<'_>], &Head) -> R,
 ) -> Result<Option<(Head, R)>, HttpError> {
     let httparse::Status::Complete(length) = status else {
-        return match () {
-            () if has_bare_newline(data) => Err(HttpError::bad("a line does not end with CRLF")),
-            () if request.path.is_none() && data.len() > LINE => {
-                Err(HttpError::new(414, "the target of the request is too long"))
-            }
-            () if data.len() > limits.head => Err(HttpError::new(431, "the head is too long")),
-            () => Ok(None),
-        };
+        return wait_for_more(data, limits, request.path.is_some()).map(|()| None);
     };
     if length > limits.head {
         return Err(HttpError::new(431, "the head is too long"));
