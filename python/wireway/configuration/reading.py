@@ -65,6 +65,7 @@ class Reader:
         self._document = document
         self.mistakes: list[Mistake] = []
         self.services: list[Service] = []
+        self._found: dict[str, Service] = {}  # looked for once: that reads the metadata of all packages
 
     def all(self) -> Configuration | None:
         """The whole file, or None."""
@@ -122,7 +123,7 @@ class Reader:
         if not isinstance(name, str):
             return None
         try:
-            service = find_service(name)
+            service = self._found[name] = self._found.get(name) or find_service(name)
         except ConfigError as error:
             self._wrong((*steps, "service"), str(error))
             return None
