@@ -158,6 +158,29 @@ def test_in_the_middle_of_a_frame_and_of_another_framing(run: Run) -> None:
     run(main)
 
 
+def test_a_peer_behind_a_proxy_is_seen_from_its_first_message(run: Run) -> None:
+    async def main() -> None:
+        async with echo(access=wireway.Access(proxy_protocol="required")) as server, Control([server]) as control:
+            asked = Asked(control)
+            await asked.begin(host="192.0.2.7", port=1234)
+            reader, writer = await client(server)
+            writer.write(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n" + frame(b"one"))
+            assert await reader.readexactly(7) == frame(b"one")
+            writer.write(frame(b"two"))
+            assert await reader.readexactly(7) == frame(b"two")
+            await closed(writer)
+            seen = await asked.until_ended()
+            frames = [each for each in seen if isinstance(each, Frame)]
+            assert [(each.way, each.data) for each in frames] == [
+                (way, frame(message)) for message in (b"one", b"two") for way in ("in", "out")
+            ]
+            [about] = [each.about for each in asked.streams.values()]
+            assert (about["peer"], about["local"]) == ("192.0.2.7:1234", "192.0.2.1:80")
+            await asked.close()
+
+    run(main)
+
+
 def test_tls_is_seen_as_plain_text(run: Run, tmp_path: Path) -> None:
     cert, key = localhost().write(tmp_path, "localhost")
     tls = wireway.Tls(cert=cert, key=key)

@@ -340,7 +340,7 @@ impl Connection {
     /// From now on `tap` sees what comes and goes, as of the connection `key`, until it is over or `_untap`.
     fn _tap(slf: &Bound<'_, Self>, tap: Py<Tap>, key: u64) -> PyResult<()> {
         slf.get().server.get().core(slf.py()).get().check_thread()?;
-        slf.get().tap(tap, key);
+        slf.get().tap(slf.py(), tap, key);
         Ok(())
     }
 

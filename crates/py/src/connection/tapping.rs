@@ -47,16 +47,29 @@ impl Tapped {
 }
 
 impl Connection {
-    /// `tap` watches from now on.
-    pub(super) fn tap(&self, tap: Py<Tap>, key: u64) {
+    /// `tap` watches from now on. What has come and waits uncut is shown to it, where that is at hand.
+    pub(super) fn tap(&self, py: Python<'_>, tap: Py<Tap>, key: u64) {
         if self.flags.any(Flag::CLOSED) {
             return;
         }
         let begun = self.decoder.borrow().pending();
+        let mut sights = [Sight::NEW; 2];
+        // While handlers run, what waits is on the stack; under TLS it is no plain text.
+        if begun == 0 && tap.get().sees_wire() && !self.flags.any(Flag::WORKING | Flag::SECURE) {
+            let waits = self.if_extra(|extra| extra.backlog.bytes[extra.backlog.start..].to_vec());
+            let waits = waits.unwrap_or_default();
+            let gap = What::Gap { way: Way::In, events: 0, bytes: 0, waiting: 0 };
+            if !waits.is_empty()
+                && tap.get().push(py, key, gap)
+                && tap.get().push(py, key, What::Piece(Way::In, waits))
+            {
+                sights[Way::In as usize].behind = false;
+            }
+        }
         self.extra(|extra| {
             let tapped = extra.tapped.get_or_insert_default();
             tapped.begun = begun;
-            tapped.watchers.push(Watcher { tap, key, sights: [Sight::NEW; 2] });
+            tapped.watchers.push(Watcher { tap, key, sights });
         });
         self.flags.set(Flag::TAPPED);
         self.conn.borrow_mut().watch(true);
