@@ -147,6 +147,23 @@ def test_hangup_rolls_to_the_new_program_and_refuses_nobody(program: Start) -> N
     assert "every worker was replaced" in server.end()
 
 
+def test_a_hangup_in_the_middle_of_a_roll_is_another_roll(program: Start) -> None:
+    server = program()
+    server.wait_for(2)
+    server.version("2")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(3)  # the first worker's successor, which will not see the third version
+    server.version("3")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(6)
+    old = [pid for pid, _ in server.started()[:4]]
+    until(lambda: all(gone(pid) for pid in old))
+    for _ in range(10):
+        with server.connect() as sock:
+            assert ask(sock)[1] == "3"
+    assert server.end().count("every worker was replaced") == 2
+
+
 def test_a_broken_program_ends_the_roll_and_the_old_one_goes_on(program: Start) -> None:
     server = program()
     server.wait_for(2)

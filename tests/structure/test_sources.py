@@ -59,3 +59,22 @@ def test_no_implementation_in_init(path: Path) -> None:
     for node in ast.parse((ROOT / path).read_text()).body:
         plain = isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr)
         assert plain, f"{path}:{node.lineno}: an __init__.py holds names, not code"
+
+
+def test_the_root_holds_what_people_look_for_there() -> None:
+    folders = {
+        ".ci",
+        "benchmarks",
+        "contrib",
+        "crates",
+        "docs",
+        "examples",
+        "fuzz",
+        "python",
+        "requirements",
+        "tests",
+        "tools",
+    }
+    texts = {"ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "README.zh-CN.md"}
+    builds = {".gitignore", "Cargo.lock", "Cargo.toml", "Makefile", "mkdocs.yml", "pyproject.toml", "rustfmt.toml"}
+    assert {path.parts[0] for path in files()} <= folders | texts | builds

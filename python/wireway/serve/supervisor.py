@@ -71,6 +71,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._rolling = asyncio.Lock()
+        self._once_more = False
         self._served = False
         self._failure: StartError | None = None
 
@@ -209,23 +210,31 @@ class Supervisor:
 
     def _roll_on_signal(self) -> None:
         if self._rolling.locked():
-            logger.warning("a roll is under way; this SIGHUP changes nothing")
+            self._once_more = True  # those that were replaced already have not seen what has changed since
+            logger.info("a roll is under way; another one follows it")
             return
-        self._spawn(self._roll())
+        self._spawn(self._roll_all())
+
+    async def _roll_all(self) -> None:
+        """Roll, and again for who asked meanwhile."""
+        async with self._rolling:
+            self._once_more = True
+            while self._once_more and not self._stopping.is_set():
+                self._once_more = False
+                await self._roll()
 
     async def _roll(self) -> None:
         """Replace the workers one by one. One that does not come up ends the roll; its predecessor goes on."""
-        async with self._rolling:
-            reloading()
-            before = self._halls
-            halls = before if self._renew is None else self._renew(before)
-            if halls is not None:
-                self._halls = halls
-            event = WorkersReplaced(whole=halls is not None and await self._replace_all(before))
-            if event.whole:
-                logger.info("every worker was replaced", extra=logged(event))
-            tell(event)
-            notify("READY=1", f"STATUS={self._count} workers serve")
+        reloading()
+        before = self._halls
+        halls = before if self._renew is None else self._renew(before)
+        if halls is not None:
+            self._halls = halls
+        event = WorkersReplaced(whole=halls is not None and await self._replace_all(before))
+        if event.whole:
+            logger.info("every worker was replaced", extra=logged(event))
+        tell(event)
+        notify("READY=1", f"STATUS={self._count} workers serve")
 
     async def _replace_all(self, before: Halls) -> bool:
         """Whether all workers serve the present halls in the place of those before."""
